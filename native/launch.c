@@ -1,0 +1,575 @@
+/* How a container gets its world. The child of the clone is still in (a copy of) the warden's mount tree. It opens what it needs from
+ * there as detached trees, hangs the overlay on a directory, pivots onto it and lets the old tree go; from then on every path is
+ * resolved inside the new root (resolve.h), and every mount goes by descriptor, so an image's symlinks decide nothing. */
+#define _GNU_SOURCE
+#include "launch.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "resolve.h"
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x00000080
+#endif
+
+uint64_t launch_flags(const struct plan *plan)
+{
+	uint64_t flags = CLONE_NEWNS;
+	if (plan->pid == NS_PRIVATE)
+		flags |= CLONE_NEWPID;
+	if (plan->ipc == NS_PRIVATE)
+		flags |= CLONE_NEWIPC;
+	if (plan->uts == NS_PRIVATE)
+		flags |= CLONE_NEWUTS;
+	return flags | CLONE_NEWTIME;
+}
+
+/* -- mounts by descriptor ------------------------------------------------------------------------------------------------ */
+
+static int fs_option(int fs, const char *key, const char *value)
+{
+	return fsconfig(fs, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value, 0);
+}
+
+/* `mode=755,size=65536k,newinstance` */
+static int fs_options(int fs, const char *data)
+{
+	char copy[1024], *at = copy, *option;
+	if (snprintf(copy, sizeof(copy), "%s", data) >= (int)sizeof(copy)) {
+		errno = EINVAL;
+		return -1;
+	}
+	while ((option = strsep(&at, ","))) {
+		char *value = strchr(option, '=');
+		if (value)
+			*value++ = 0;
+		if (*option && fs_option(fs, option, value) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int new_mount(const char *type, const char *data, unsigned attributes)
+{
+	int fs = fsopen(type, FSOPEN_CLOEXEC);
+	if (fs < 0)
+		return -1;
+	int mount_fd = -1;
+	if ((!data || fs_options(fs, data) == 0) && fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+		mount_fd = fsmount(fs, FSMOUNT_CLOEXEC, attributes);
+	int error = errno;
+	close(fs);
+	errno = error;
+	return mount_fd;
+}
+
+static int hang(int mount_fd, int target_fd)
+{
+	return move_mount(mount_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+static int set_attributes(int mount_fd, uint64_t attributes, uint64_t propagation, bool recursive)
+{
+	struct mount_attr attr = {.attr_set = attributes, .propagation = propagation};
+	if (attributes & (MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME))
+		attr.attr_clr = MOUNT_ATTR__ATIME;
+	return mount_setattr(mount_fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof(attr));
+}
+
+static int clone_tree(int dir_fd, const char *path, bool recursive)
+{
+	return open_tree(dir_fd, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0));
+}
+
+/* -- the root ----------------------------------------------------------------------------------------------------------- */
+
+/* Kernels before 6.5 know only the one string, with colons and commas escaped, and no more of it than a page. */
+static int old_lowerdir(int fs, const struct words *layers)
+{
+	char text[4096], *to = text, *end = text + sizeof(text) - 3;
+	for (size_t i = 0; i < layers->count; i++) {
+		if (i)
+			*to++ = ':';
+		for (const char *from = layers->at[i]; *from; from++) {
+			if (to >= end) {
+				errno = ENAMETOOLONG;
+				return -1;
+			}
+			if (*from == ':' || *from == '\\')
+				*to++ = '\\';
+			*to++ = *from;
+		}
+	}
+	*to = 0;
+	return fs_option(fs, "lowerdir", text);
+}
+
+static int add_layers(int fs, const struct words *layers)
+{
+	for (size_t i = 0; i < layers->count; i++)
+		if (fs_option(fs, "lowerdir+", layers->at[i]) < 0)
+			return i || errno != EINVAL ? -1 : old_lowerdir(fs, layers);
+	return 0;
+}
+
+static int mount_root(const struct plan *plan, const char *upper, const char *work, bool rootless, struct fault *f)
+{
+	const char *first = plan->layers.at[0];
+	for (size_t i = 0; i < plan->layers.count; i++) {
+		struct stat st;
+		if (stat(plan->layers.at[i], &st) < 0)
+			return fault(f, "layer", plan->layers.at[i], errno, NULL);
+		if (!S_ISDIR(st.st_mode))
+			return fault(f, "layer", plan->layers.at[i], ENOTDIR, NULL);
+	}
+	int fs = fsopen("overlay", FSOPEN_CLOEXEC);
+	if (fs < 0)
+		return fault(f, "overlay", first, errno, "the kernel has no overlay file system for us");
+	/* An upper that becomes a layer must be a plain tree: no renamed directories by reference, no data left below. Nothing in it need
+	 * survive a power cut, so nothing is flushed (volatile, 5.10). */
+	if (add_layers(fs, &plan->layers) < 0 || fs_option(fs, "upperdir", upper) < 0 || fs_option(fs, "workdir", work) < 0 ||
+	    fs_option(fs, "volatile", NULL) < 0 || fs_option(fs, "redirect_dir", "off") < 0 || fs_option(fs, "index", "off") < 0 ||
+	    (rootless && fs_option(fs, "userxattr", NULL) < 0) || (!rootless && fs_option(fs, "metacopy", "off") < 0) ||
+	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+		char why[200] = "";
+		ssize_t got = read(fs, why, sizeof(why) - 1); /* the kernel's own words: "e overlay: …" */
+		if (got < 0)
+			why[0] = 0;
+		int error = errno;
+		close(fs);
+		return fault(f, "overlay", first, got > 0 && !error ? EINVAL : error ? error : EINVAL, got > 2 ? why + 2 : NULL);
+	}
+	int root = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	int error = errno;
+	close(fs);
+	return root < 0 ? fault(f, "overlay", first, error, NULL) : root;
+}
+
+static int pivot(int root, const char *attach, struct fault *f)
+{
+	if (move_mount(root, "", AT_FDCWD, attach, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return fault(f, "pivot", attach, errno, "cannot hang the root up");
+	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
+		return fault(f, "pivot", attach, errno, NULL);
+	/* Old and new root are stacked on "/" now; the old one is on top (pivot_root(2), NOTES). */
+	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return fault(f, "pivot", "old root", errno, NULL);
+	return 0;
+}
+
+int launch_root(const struct plan *plan, const char *upper, const char *work, const char *attach, bool rootless, struct fault *f)
+{
+	int root = mount_root(plan, upper, work, rootless, f);
+	return root < 0 || pivot(root, attach, f) < 0 ? -1 : root;
+}
+
+/* -- mount steps -------------------------------------------------------------------------------------------------------- */
+
+static int open_sources(struct launch *l, int *device_trees, int *view_trees, struct fault *f)
+{
+	struct plan *plan = l->plan;
+	for (size_t i = 0; i < plan->mount_count; i++) {
+		struct mount_step *m = &plan->mounts[i];
+		if (m->kind != MOUNT_BIND)
+			continue;
+		m->tree = clone_tree(AT_FDCWD, m->source, m->recursive);
+		if (m->tree < 0)
+			return fault(f, "mount-source", m->source, errno, NULL);
+	}
+	for (size_t i = 0; i < plan->file_count; i++)
+		if ((plan->files[i].tree = clone_tree(AT_FDCWD, plan->files[i].host_path, false)) < 0)
+			return fault(f, "file", plan->files[i].path, errno, NULL);
+	for (size_t i = 0; i < plan->devices.count; i++) {
+		device_trees[i] = -1;
+		if (strncmp(plan->devices.at[i], "bind:", 5))
+			continue;
+		const char *source = plan->devices.at[i] + 5;
+		char path[512];
+		snprintf(path, sizeof(path), "%.*s", (int)strcspn(source, ":"), source);
+		if ((device_trees[i] = clone_tree(AT_FDCWD, path, false)) < 0)
+			return fault(f, "device", path, errno, NULL);
+	}
+	for (size_t i = 0; i < l->view_count; i++)
+		view_trees[i] = clone_tree(AT_FDCWD, l->views[i].path, false);
+	return 0;
+}
+
+/* Where a kernel file system goes, the image must have a plain directory or nothing: a symlink there is an attack
+ * (CVE-2019-19921, CVE-2026-41579), not a wish. */
+static int plain_directory(int root, const char *path, struct fault *f)
+{
+	char part[256];
+	int at = fcntl(root, F_DUPFD_CLOEXEC, 3);
+	while (at >= 0 && *(path += strspn(path, "/"))) {
+		size_t n = strcspn(path, "/");
+		if (n >= sizeof(part)) {
+			close(at);
+			return fault(f, "mount-target", path, ENAMETOOLONG, NULL);
+		}
+		memcpy(part, path, n);
+		part[n] = 0;
+		int next = openat(at, part, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (next < 0 && errno == ENOENT && (mkdirat(at, part, 0755) == 0 || errno == EEXIST))
+			next = openat(at, part, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		int error = errno;
+		close(at);
+		if (next < 0)
+			return fault(f, "mount-target", part, error, NULL);
+		struct stat st;
+		if (fstat(next, &st) < 0 || !S_ISDIR(st.st_mode)) {
+			close(next);
+			return fault(f, "mount-target", part, ENOTDIR, "the image has something else than a directory here");
+		}
+		at = next;
+		path += n;
+	}
+	return at;
+}
+
+static bool on_file_system(int fd, long magic)
+{
+	struct statfs fs;
+	return fstatfs(fd, &fs) == 0 && fs.f_type == magic;
+}
+
+static int bind_step(const struct launch *l, struct mount_step *m, struct fault *f)
+{
+	struct stat st;
+	if (fstat(m->tree, &st) < 0)
+		return fault(f, "mount-source", m->source, errno, NULL);
+	int target = resolve_make(l->setup.root_fd, m->target, S_ISDIR(st.st_mode), 0755, f, "mount-target");
+	if (target < 0)
+		return -1;
+	struct stat over;
+	if (fstat(target, &over) == 0 && S_ISDIR(over.st_mode) != S_ISDIR(st.st_mode))
+		return fault(f, "mount-target", m->target, S_ISDIR(over.st_mode) ? EISDIR : ENOTDIR,
+			"source and target must both be directories or both be files");
+	if (on_file_system(target, PROC_SUPER_MAGIC))
+		return fault(f, "mount-target", m->target, EPERM, "nothing may be mounted inside /proc");
+	if (set_attributes(m->tree, m->attributes, m->propagation ? m->propagation : MS_PRIVATE, m->recursive) < 0)
+		return fault(f, "mount", m->target, errno, "cannot set the mount's options");
+	if (hang(m->tree, target) < 0)
+		return fault(f, "mount", m->target, errno, NULL);
+	close(target);
+	close(m->tree);
+	return 0;
+}
+
+static int cgroup_step(const struct launch *l, const struct mount_step *m, int target, const int *view_trees, struct fault *f)
+{
+	unsigned attributes = (unsigned)m->attributes;
+	if (!l->view_count)
+		return 0;
+	if (!*l->views[0].name) {
+		if (view_trees[0] < 0)
+			return 0;
+		if (set_attributes(view_trees[0], attributes, MS_PRIVATE, false) < 0 || hang(view_trees[0], target) < 0)
+			return fault(f, "mount", m->target, errno, NULL);
+		return 0;
+	}
+	int tmpfs = new_mount("tmpfs", "mode=755,size=4k", attributes & ~(unsigned)MOUNT_ATTR_RDONLY);
+	if (tmpfs < 0 || hang(tmpfs, target) < 0)
+		return fault(f, "mount", m->target, errno, NULL);
+	for (size_t i = 0; i < l->view_count; i++) {
+		if (view_trees[i] < 0)
+			continue;
+		if (mkdirat(tmpfs, l->views[i].name, 0755) < 0)
+			return fault(f, "mount", l->views[i].name, errno, NULL);
+		int dir = openat(tmpfs, l->views[i].name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (dir < 0 || set_attributes(view_trees[i], attributes, MS_PRIVATE, false) < 0 || hang(view_trees[i], dir) < 0)
+			return fault(f, "mount", l->views[i].name, errno, NULL);
+		close(dir);
+		close(view_trees[i]);
+	}
+	if ((attributes & MOUNT_ATTR_RDONLY) && set_attributes(tmpfs, MOUNT_ATTR_RDONLY, 0, false) < 0)
+		return fault(f, "mount", m->target, errno, NULL);
+	close(tmpfs);
+	return 0;
+}
+
+static int mount_steps(struct launch *l, const int *view_trees, int *proc_fd, struct fault *f)
+{
+	static const char *const TYPES[] = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "bind"};
+	for (size_t i = 0; i < l->plan->mount_count; i++) {
+		struct mount_step *m = &l->plan->mounts[i];
+		if (m->kind == MOUNT_BIND) {
+			if (bind_step(l, m, f) < 0)
+				return -1;
+			continue;
+		}
+		int target = m->kind == MOUNT_TMPFS && strncmp(m->target, "/dev", 4)
+			? resolve_make(l->setup.root_fd, m->target, true, 0755, f, "mount-target")
+			: plain_directory(l->setup.root_fd, m->target, f);
+		if (target < 0)
+			return -1;
+		if (m->kind == MOUNT_TMPFS && on_file_system(target, PROC_SUPER_MAGIC))
+			return fault(f, "mount-target", m->target, EPERM, "nothing may be mounted inside /proc");
+		if (m->kind == MOUNT_CGROUP) {
+			if (cgroup_step(l, m, target, view_trees, f) < 0)
+				return -1;
+			close(target);
+			continue;
+		}
+		int mount_fd = new_mount(TYPES[m->kind], m->data, (unsigned)m->attributes);
+		if (mount_fd < 0)
+			return fault(f, "mount", m->target, errno, m->kind == MOUNT_PROC && errno == EPERM
+				? "a new /proc is refused where the old one has parts covered, as in an unprivileged container" : NULL);
+		if (hang(mount_fd, target) < 0)
+			return fault(f, "mount", m->target, errno, NULL);
+		close(target);
+		if (m->kind == MOUNT_PROC && *proc_fd < 0)
+			*proc_fd = mount_fd;
+		else
+			close(mount_fd);
+	}
+	return 0;
+}
+
+/* -- devices, links, files, covered paths ---------------------------------------------------------------------------- */
+
+/* Splits path into its directory, opened (made if missing) inside the root, and its last part. */
+static int parent_of(int root, const char *path, char *dir, size_t size, const char **base, struct fault *f, const char *step)
+{
+	const char *slash = strrchr(path, '/');
+	if (!slash || !slash[1] || (size_t)(slash - path) >= size)
+		return fault(f, step, path, EINVAL, "an absolute path is needed");
+	memcpy(dir, path, (size_t)(slash - path));
+	dir[slash - path] = 0;
+	*base = slash + 1;
+	return resolve_make(root, *dir ? dir : "/", true, 0755, f, step);
+}
+
+static int device_step(int root, const char *text, int tree, struct fault *f)
+{
+	char dir[512], kind;
+	const char *base;
+	if (tree >= 0) {
+		const char *path = strrchr(text, ':') + 1;
+		int target = resolve_make(root, path, false, 0644, f, "device");
+		if (target < 0)
+			return -1;
+		if (hang(tree, target) < 0)
+			return fault(f, "device", path, errno, NULL);
+		close(target);
+		close(tree);
+		return 0;
+	}
+	unsigned major_number, minor_number, mode;
+	int used = 0;
+	if (sscanf(text, "%c:%u:%u:%o:%n", &kind, &major_number, &minor_number, &mode, &used) < 4 || !used)
+		return fault(f, "device", text, EINVAL, "malformed");
+	const char *path = text + used;
+	int parent = parent_of(root, path, dir, sizeof(dir), &base, f, "device");
+	if (parent < 0)
+		return -1;
+	if (mknodat(parent, base, (kind == 'b' ? S_IFBLK : S_IFCHR) | mode, makedev(major_number, minor_number)) < 0)
+		return fault(f, "device", path, errno, NULL);
+	close(parent);
+	return 0;
+}
+
+static int link_step(int root, const struct key_value *link, struct fault *f)
+{
+	char dir[512];
+	const char *base;
+	int parent = parent_of(root, link->value, dir, sizeof(dir), &base, f, "link");
+	if (parent < 0)
+		return -1;
+	if (symlinkat(link->key, parent, base) < 0 && errno != EEXIST)
+		return fault(f, "link", link->value, errno, NULL);
+	close(parent);
+	return 0;
+}
+
+static int file_step(int root, const struct file_step *file, struct fault *f)
+{
+	int target = resolve_make(root, file->path, false, 0644, f, "file");
+	if (target < 0)
+		return -1;
+	if (on_file_system(target, PROC_SUPER_MAGIC))
+		return fault(f, "file", file->path, EPERM, NULL);
+	if (set_attributes(file->tree, 0, MS_PRIVATE, false) < 0 || hang(file->tree, target) < 0)
+		return fault(f, "file", file->path, errno, NULL);
+	close(target);
+	close(file->tree);
+	return 0;
+}
+
+/* The one /dev/null that we made or bound ourselves; an image's own could be a link to anything (CVE-2025-31133). */
+static int trusted_null(int root, struct fault *f)
+{
+	int fd = resolve_in_root(root, "dev/null", O_PATH | O_NOFOLLOW, f, "mask");
+	struct stat st;
+	if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)))
+		return fault(f, "mask", "/dev/null", ENODEV, "not the null device");
+	return fd;
+}
+
+static int mask_steps(int root, const struct words *paths, struct fault *f)
+{
+	int null_fd = -1, empty = -1;
+	for (size_t i = 0; i < paths->count; i++) {
+		int target = resolve_in_root(root, paths->at[i], O_PATH | O_NOFOLLOW, NULL, "mask");
+		if (target < 0) {
+			if (errno == ENOENT || errno == ENOTDIR || errno == EACCES)
+				continue;
+			return fault(f, "mask", paths->at[i], errno, NULL);
+		}
+		struct stat st;
+		int cover = -1;
+		if (fstat(target, &st) < 0)
+			return fault(f, "mask", paths->at[i], errno, NULL);
+		if (!S_ISDIR(st.st_mode)) {
+			if (null_fd < 0 && (null_fd = trusted_null(root, f)) < 0)
+				return -1;
+			cover = clone_tree(null_fd, "", false);
+		} else if (empty < 0) /* one empty read-only file system serves all */
+			cover = empty = new_mount("tmpfs", "size=4k,mode=555", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+		else
+			cover = clone_tree(empty, "", false);
+		if (cover < 0 || hang(cover, target) < 0)
+			return fault(f, "mask", paths->at[i], errno, NULL);
+		if (cover != empty)
+			close(cover);
+		close(target);
+	}
+	return 0;
+}
+
+static int readonly_steps(int root, const struct words *paths, struct fault *f)
+{
+	for (size_t i = 0; i < paths->count; i++) {
+		int target = resolve_in_root(root, paths->at[i], O_PATH | O_NOFOLLOW, NULL, "mask");
+		if (target < 0 && (errno == ENOENT || errno == ENOTDIR))
+			continue;
+		int tree = target < 0 ? -1 : clone_tree(target, "", true);
+		if (tree < 0 || set_attributes(tree, MOUNT_ATTR_RDONLY, MS_PRIVATE, true) < 0 || hang(tree, target) < 0)
+			return fault(f, "mask", paths->at[i], errno, NULL);
+		close(tree);
+		close(target);
+	}
+	return 0;
+}
+
+/* Through the procfs mounted a moment ago, which nobody can have bent (CVE-2025-52881). */
+static int sysctl_steps(int proc_fd, const struct plan *plan, struct fault *f)
+{
+	for (size_t i = 0; i < plan->sysctl_count; i++) {
+		char path[256];
+		if (snprintf(path, sizeof(path), "sys/%s", plan->sysctls[i].key) >= (int)sizeof(path))
+			return fault(f, "sysctl", plan->sysctls[i].key, ENAMETOOLONG, NULL);
+		for (char *c = path; *c; c++) /* net.ipv4.conf.eth0/1.forwarding: dots and slashes trade places (sysctl(8)) */
+			*c = *c == '.' ? '/' : *c == '/' && c > path + 3 ? '.' : *c;
+		int fd = proc_fd < 0 ? -1 : openat(proc_fd, path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+		size_t length = strlen(plan->sysctls[i].value);
+		if (fd < 0 || write(fd, plan->sysctls[i].value, length) != (ssize_t)length)
+			return fault(f, "sysctl", plan->sysctls[i].key, errno, NULL);
+		close(fd);
+	}
+	return 0;
+}
+
+/* Must come while the old /proc is still there. */
+static int adjust_oom_score(const struct plan *plan, struct fault *f)
+{
+	if (!plan->has_oom_score_adj)
+		return 0;
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || dprintf(fd, "%d", plan->oom_score_adj) < 0)
+		return fault(f, "rlimit", "oom-score-adj", errno, errno == EACCES ? "lowering it needs CAP_SYS_RESOURCE" : NULL);
+	close(fd);
+	return 0;
+}
+
+/* v1 groups must be entered before the cgroup namespace is made, whose root they become. */
+static int enter_groups(const struct launch *l, struct fault *f)
+{
+	for (size_t i = 0; i < l->procs_count; i++)
+		if (write(l->procs_fds[i], "0", 1) != 1)
+			return fault(f, "cgroup", "cgroup.procs", errno, NULL);
+	if (!l->plan->cgroup_host && unshare(CLONE_NEWCGROUP) < 0)
+		return fault(f, "namespace", "cgroup", errno, NULL);
+	return 0;
+}
+
+static int console_step(int root, int slave, struct fault *f)
+{
+	int tree = clone_tree(slave, "", false);
+	int target = resolve_make(root, "/dev/console", false, 0600, f, "device");
+	if (target < 0)
+		return -1;
+	if (tree < 0 || hang(tree, target) < 0)
+		return fault(f, "device", "/dev/console", errno, NULL);
+	close(tree);
+	close(target);
+	return 0;
+}
+
+static int build(struct launch *l, struct fault *f)
+{
+	struct plan *plan = l->plan;
+	int device_trees[plan->devices.count + 1], view_trees[l->view_count + 1], proc_fd = -1;
+	umask(0);
+	setsid();
+	if (enter_groups(l, f) < 0 || adjust_oom_score(plan, f) < 0)
+		return -1;
+	if (l->net_ns >= 0 && setns(l->net_ns, CLONE_NEWNET) < 0)
+		return fault(f, "namespace", "net", errno, NULL);
+	if (l->ipc_of >= 0 && setns(l->ipc_of, CLONE_NEWIPC) < 0)
+		return fault(f, "namespace", "ipc", errno, NULL);
+	if (open_sources(l, device_trees, view_trees, f) < 0)
+		return -1;
+	int root = l->setup.root_fd = launch_root(plan, l->upper, l->work, l->attach, l->setup.rootless, f);
+	if (root < 0 || mount_steps(l, view_trees, &proc_fd, f) < 0)
+		return -1;
+	for (size_t i = 0; i < plan->devices.count; i++)
+		if (device_step(root, plan->devices.at[i], device_trees[i], f) < 0)
+			return -1;
+	for (size_t i = 0; i < plan->link_count; i++)
+		if (link_step(root, &plan->links[i], f) < 0)
+			return -1;
+	if (plan->process.tty) {
+		int slave = process_terminal(&l->setup, f);
+		if (slave < 0 || console_step(root, slave, f) < 0)
+			return -1;
+	}
+	for (size_t i = 0; i < plan->file_count; i++)
+		if (file_step(root, &plan->files[i], f) < 0)
+			return -1;
+	if (plan->uts == NS_PRIVATE && plan->hostname && sethostname(plan->hostname, strlen(plan->hostname)) < 0)
+		return fault(f, "hostname", plan->hostname, errno, NULL);
+	if (plan->uts == NS_PRIVATE && plan->domainname && setdomainname(plan->domainname, strlen(plan->domainname)) < 0)
+		return fault(f, "hostname", plan->domainname, errno, NULL);
+	if (sysctl_steps(proc_fd, plan, f) < 0 || mask_steps(root, &plan->masks, f) < 0 || readonly_steps(root, &plan->readonly_paths, f) < 0)
+		return -1;
+	if (plan->readonly_root && set_attributes(root, MOUNT_ATTR_RDONLY, 0, false) < 0)
+		return fault(f, "mount", "/", errno, NULL);
+	/* The root was opened on the detached mount; paths must start at the mounted one. */
+	if (chdir("/") < 0)
+		return fault(f, "pivot", "/", errno, NULL);
+	return 0;
+}
+
+void launch_child(struct launch *l)
+{
+	struct fault f = {0};
+	/* Not to be traced or read through /proc by those whose PID namespace it may share, before it has dropped what it holds. */
+	if (l->plan->pid == NS_CONTAINER)
+		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (build(l, &f) < 0)
+		status_fail(l->setup.status_fd, &f);
+	process_become(&l->setup);
+}

@@ -1,0 +1,359 @@
+/* The launcher owns nothing that must be torn down: links, mounts and processes hang on namespaces that end with the warden. It lives as
+ * long as the warden and holds the session's lock (flock) together with it, so whoever can take the lock knows that both
+ * are dead and may remove what is left: empty control groups and the session's directory. Usually the launcher does that itself. */
+#define _GNU_SOURCE
+#include "launcher.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <pwd.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "idmap.h"
+#include "json.h"
+#include "scratch.h"
+#include "warden.h"
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+
+enum { CONTROL_FD = 3, SOCKET_PATH_MAX = 107 };
+
+static struct {
+	const char *home, *id, *resolvers;
+	bool network, rootless;
+	char directory[512];
+	int directory_fd, sessions_fd, lock_fd, user_ns;
+} at = {.home = "", .id = "", .resolvers = "", .network = true, .directory_fd = -1, .sessions_fd = -1, .user_ns = -1};
+
+static int fail(const struct fault *f)
+{
+	struct json j = {0};
+	json_begin(&j);
+	json_string(&j, "event", "failed");
+	json_fault(&j, f);
+	json_end(&j);
+	(void)!write(CONTROL_FD, j.text, j.length);
+	json_free(&j);
+	return 1;
+}
+
+/* A container could write to /proc/<pid>/exe of a program of ours that it got hold of (CVE-2019-5736): so we run from a sealed copy. */
+static int run_from_memory(char **argv)
+{
+	char link[64];
+	ssize_t n = readlink("/proc/self/exe", link, sizeof(link) - 1);
+	if (n > 7 && !strncmp(link, "/memfd:", 7))
+		return 0;
+	int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	int copy = memfd_create("mayfly-warden", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+	if (copy < 0 && errno == EINVAL) /* before 6.3 */
+		copy = memfd_create("mayfly-warden", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (self < 0 || copy < 0 || fstat(self, &st) < 0)
+		return -1;
+	for (off_t done = 0; done < st.st_size;) {
+		ssize_t got = copy_file_range(self, NULL, copy, NULL, (size_t)(st.st_size - done), 0);
+		if (got <= 0) { /* across file systems of old kernels */
+			char buffer[65536];
+			got = pread(self, buffer, sizeof(buffer), done);
+			if (got <= 0 || pwrite(copy, buffer, (size_t)got, done) != got)
+				return -1;
+		}
+		done += got;
+	}
+	if (fcntl(copy, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+		return -1;
+	syscall(SYS_execveat, copy, "", argv, environ, AT_EMPTY_PATH);
+	return -1;
+}
+
+static int read_arguments(int argc, char **argv, struct fault *f)
+{
+	for (int i = 2; i < argc; i++) {
+		char *value = strchr(argv[i], '=');
+		if (!value)
+			return fault(f, "request", argv[i], EINVAL, "key=value is needed");
+		*value++ = 0;
+		if (!strcmp(argv[i], "home"))
+			at.home = value;
+		else if (!strcmp(argv[i], "id"))
+			at.id = value;
+		else if (!strcmp(argv[i], "network"))
+			at.network = *value == '1';
+		else if (!strcmp(argv[i], "resolvers"))
+			at.resolvers = value;
+		else
+			return fault(f, "request", argv[i], EINVAL, "unknown argument");
+	}
+	if (at.home[0] != '/' || strlen(at.id) != 12 || strspn(at.id, "0123456789abcdef") != 12)
+		return fault(f, "request", at.home[0] == '/' ? at.id : at.home, EINVAL, "home must be absolute, id 12 hexadecimal digits");
+	if (snprintf(at.directory, sizeof(at.directory), "%s/sessions/%s", at.home, at.id) + 2 > SOCKET_PATH_MAX)
+		return fault(f, "request", at.home, ENAMETOOLONG, "the path of the store is too long for a socket in it (87 bytes)");
+	return 0;
+}
+
+static int make_directory(const char *path, struct fault *f)
+{
+	char part[512];
+	for (const char *slash = path + 1; slash; ) {
+		slash = strchr(slash, '/');
+		snprintf(part, sizeof(part), "%.*s", slash ? (int)(slash - path) : 512, path);
+		if (mkdir(part, 0700) < 0 && errno != EEXIST)
+			return fault(f, "upper", part, errno, "cannot make the store's directory");
+		if (slash)
+			slash++;
+	}
+	return 0;
+}
+
+static int open_session(int *bulk, struct fault *f)
+{
+	char sessions[512];
+	snprintf(sessions, sizeof(sessions), "%s/sessions", at.home);
+	if (make_directory(sessions, f) < 0)
+		return -1;
+	at.sessions_fd = open(sessions, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (at.sessions_fd < 0)
+		return fault(f, "upper", sessions, errno, NULL);
+	/* The lock must be held before the directory has its name, or a sweeper could take it for a dead one. */
+	char young[32];
+	snprintf(young, sizeof(young), ".%s", at.id);
+	if (mkdirat(at.sessions_fd, young, 0700) < 0)
+		return fault(f, "upper", young, errno, NULL);
+	at.directory_fd = openat(at.sessions_fd, young, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	at.lock_fd = at.directory_fd < 0 ? -1 : openat(at.directory_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (at.lock_fd < 0 || flock(at.lock_fd, LOCK_EX | LOCK_NB) < 0 || renameat(at.sessions_fd, young, at.sessions_fd, at.id) < 0)
+		return fault(f, "upper", at.directory, errno, "cannot lock the session's directory");
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	snprintf(name.sun_path, sizeof(name.sun_path), "%.100s/s", at.directory);
+	*bulk = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (*bulk < 0 || bind(*bulk, (struct sockaddr *)&name, sizeof(name)) < 0 || listen(*bulk, 512) < 0)
+		return fault(f, "upper", name.sun_path, errno, "cannot listen for bulk connections");
+	return 0;
+}
+
+/* -- what dead sessions left -------------------------------------------------------------------------------------------- */
+
+static void remove_session(const char *name, int directory_fd)
+{
+	/* Files of other ids can be removed only inside the user namespace that knows them. */
+	cgroup_sweep(directory_fd);
+	remove_tree(at.sessions_fd, name, 0);
+}
+
+static void sweep(void)
+{
+	int copy = fcntl(at.sessions_fd, F_DUPFD_CLOEXEC, 3);
+	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *entry;
+	while (dir && (entry = readdir(dir))) {
+		const char *name = entry->d_name;
+		bool young = name[0] == '.';
+		if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name + young, at.id))
+			continue;
+		int fd = openat(at.sessions_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		int lock = fd < 0 ? -1 : openat(fd, "lock", O_RDWR | O_CLOEXEC);
+		struct stat st;
+		/* One that has no lock yet is being made, unless it is old: then its maker died between two calls. */
+		bool dead = lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0
+			: fd >= 0 && errno == ENOENT && fstat(fd, &st) == 0 && time(NULL) - st.st_mtime > 60;
+		if (dead && !young)
+			remove_session(name, fd);
+		else if (dead && fstat(fd, &st) == 0 && time(NULL) - st.st_mtime > 60)
+			remove_session(name, fd);
+		if (lock >= 0)
+			close(lock);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* -- serving the warden ------------------------------------------------------------------------------------------------- */
+
+static void hand_out_socket(int fd)
+{
+	struct host_request request;
+	if (recv(fd, &request, sizeof(request), 0) != sizeof(request))
+		return;
+	int made = socket(request.family, request.type, request.protocol), error = made < 0 ? errno : 0;
+	struct iovec iov = {&error, sizeof(error)};
+	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int))]; } control = {0};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	if (made >= 0) {
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &made, sizeof(made));
+	}
+	sendmsg(fd, &message, MSG_NOSIGNAL);
+	if (made >= 0)
+		close(made);
+}
+
+/* Until the warden is gone. A signal to us ends it: then the session ends in order, and is swept. */
+static int serve(pid_t warden, int socket_fd, int signal_fd)
+{
+	struct pollfd polls[2] = {{socket_fd, POLLIN, 0}, {signal_fd, POLLIN, 0}};
+	int status = 0;
+	for (;;) {
+		if (poll(polls, 2, -1) < 0 && errno != EINTR)
+			return 1;
+		if (polls[0].revents & POLLIN)
+			hand_out_socket(socket_fd);
+		else if (polls[0].revents & (POLLHUP | POLLERR))
+			polls[0].fd = -1;
+		struct signalfd_siginfo info;
+		if (!(polls[1].revents & POLLIN) || read(signal_fd, &info, sizeof(info)) != sizeof(info))
+			continue;
+		if (info.ssi_signo != SIGCHLD)
+			kill(warden, SIGKILL);
+		pid_t pid;
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			if (pid == warden)
+				return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	}
+}
+
+/* -- main --------------------------------------------------------------------------------------------------------------- */
+
+static _Noreturn void become_warden(int bulk, int host_ns, int self_exe, int socket_fd, int go, const char *id_mode)
+{
+	/* The kernel kills us when the launcher dies; if it did between clone and here, its end of the socket tells. */
+	struct pollfd peer = {socket_fd, 0, 0};
+	char byte;
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (poll(&peer, 1, 0) < 0 || peer.revents & POLLHUP)
+		_exit(1);
+	/* Wait for the id maps. */
+	if (read(go, &byte, 1) != 1)
+		_exit(1);
+	close(go);
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	prctl(PR_SET_NAME, "mayfly-warden", 0, 0, 0);
+	host_open(socket_fd);
+	struct fault f = {0};
+	if (at.rootless && (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)) {
+		fault(&f, "namespace", "user", errno, "cannot become root in the user namespace");
+		_exit(fail(&f));
+	}
+	int warden_exe = fcntl(self_exe, F_DUPFD_CLOEXEC, 10);
+	struct warden_start start = {
+		.home = at.home, .id = at.id, .directory = at.directory, .resolvers = at.resolvers, .id_mode = id_mode,
+		.control = CONTROL_FD, .bulk = bulk, .directory_fd = at.directory_fd, .host_net_ns = host_ns, .self_exe = warden_exe,
+		.rootless = at.rootless, .network = at.network,
+	};
+	fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
+	_exit(warden_run(&start));
+}
+
+int launcher_main(int argc, char **argv)
+{
+	struct fault f = {0};
+	int bulk = -1, sockets[2], go[2];
+	if (fcntl(CONTROL_FD, F_GETFD) < 0) {
+		fprintf(stderr, "mayfly-warden: started by node with its control connection as descriptor 3\n");
+		return 2;
+	}
+	if (run_from_memory(argv) < 0) {
+		fault(&f, "exec", "mayfly-warden", errno, "cannot run from a sealed copy of itself");
+		return fail(&f);
+	}
+	setsid();
+	prctl(PR_SET_NAME, "mayfly-launcher", 0, 0, 0);
+	umask(022);
+	at.rootless = geteuid() != 0;
+	if (read_arguments(argc, argv, &f) < 0 || open_session(&bulk, &f) < 0)
+		return fail(&f);
+	int self_exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int host_ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	int signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	if (self_exe < 0 || host_ns < 0 || signal_fd < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0 || pipe2(go, O_CLOEXEC) < 0) {
+		fault(&f, "namespace", "launcher", errno, NULL);
+		remove_session(at.id, at.directory_fd);
+		return fail(&f);
+	}
+	struct clone_args args = {.exit_signal = SIGCHLD, .flags = CLONE_NEWPID | CLONE_NEWNS |
+		(at.network ? CLONE_NEWNET : 0) | (at.rootless ? CLONE_NEWUSER : 0)};
+	struct idmap map = {0};
+	if (at.rootless)
+		idmap_plan(&map);
+	pid_t warden = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	if (warden == 0) {
+		close(go[1]);
+		close(sockets[0]);
+		close(signal_fd);
+		become_warden(bulk, host_ns, self_exe, sockets[1], go[0], at.rootless ? map.mode : "root");
+	}
+	int error = errno;
+	close(sockets[1]);
+	close(go[0]);
+	close(bulk);
+	if (warden < 0 || (at.rootless && idmap_write(&map, warden, &f) < 0)) {
+		fault(&f, "namespace", at.rootless ? "user" : "pid", error,
+			at.rootless ? "this machine does not let an unprivileged user make namespaces; `mayfly doctor` says what mends it" : NULL);
+		remove_session(at.id, at.directory_fd);
+		return fail(&f);
+	}
+	if (at.rootless) {
+		char path[64];
+		snprintf(path, sizeof(path), "/proc/%d/ns/user", warden);
+		at.user_ns = open(path, O_RDONLY | O_CLOEXEC);
+	}
+	/* Node must see the warden's end of control close when the warden goes: no copy may stay here. */
+	close(CONTROL_FD);
+	if (write(go[1], "g", 1) != 1)
+		kill(warden, SIGKILL);
+	close(go[1]);
+	pid_t sweeper = fork();
+	if (sweeper == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+		close(at.lock_fd);
+		if (at.user_ns >= 0 && setns(at.user_ns, CLONE_NEWUSER) < 0)
+			_exit(1);
+		sweep();
+		_exit(0);
+	}
+	int code = serve(warden, sockets[0], signal_fd);
+	if (at.user_ns >= 0 && setns(at.user_ns, CLONE_NEWUSER) < 0)
+		return code;
+	remove_session(at.id, at.directory_fd);
+	return code;
+}

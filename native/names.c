@@ -1,0 +1,232 @@
+/* The containers' names, and the answers made from them (RFC 1035). Queries come from containers: no byte is trusted. */
+#define _GNU_SOURCE
+#include "net.h"
+#include "router.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum { HEADER = 12, NAME_MOST = 255, ANSWERS_MOST = 16, TTL_S = 1 };
+enum { TYPE_A = 1, TYPE_PTR = 12, CLASS_IN = 1, NXDOMAIN = 3, FORMERR = 1 };
+
+struct name {
+	struct name *next;
+	const void *owner;
+	struct in_addr address;
+	char text[];
+};
+static struct name *names, **last = &names;
+
+int names_add(const void *owner, const char *text, struct in_addr address)
+{
+	size_t size = strlen(text);
+	while (size && text[size - 1] == '.')
+		size--;
+	if (!size || size > NAME_MOST) {
+		errno = EINVAL;
+		return -1;
+	}
+	struct name *name = calloc(1, sizeof(*name) + size + 1);
+	if (!name)
+		return -1;
+	name->owner = owner;
+	name->address = address;
+	memcpy(name->text, text, size);
+	*last = name;
+	last = &name->next;
+	return 0;
+}
+
+void names_remove(const void *owner)
+{
+	for (struct name **at = &names; *at;) {
+		struct name *name = *at;
+		if (name->owner == owner) {
+			*at = name->next;
+			free(name);
+		} else {
+			at = &name->next;
+		}
+	}
+	last = &names;
+	while (*last)
+		last = &(*last)->next;
+}
+
+void names_clear(void)
+{
+	while (names) {
+		struct name *name = names;
+		names = name->next;
+		free(name);
+	}
+	last = &names;
+}
+
+static unsigned read_u16(const uint8_t *at)
+{
+	return (unsigned)at[0] << 8 | at[1];
+}
+
+static uint8_t *write_u16(uint8_t *at, unsigned value)
+{
+	at[0] = (uint8_t)(value >> 8);
+	at[1] = (uint8_t)value;
+	return at + 2;
+}
+
+/* Reads the question's name as text. Returns the bytes up to the end of the question, 0 if malformed. A label with a dot
+ * or a NUL of its own cannot be one of ours: the text is empty then. */
+static size_t read_question(const uint8_t *message, size_t size, char text[NAME_MOST + 1])
+{
+	size_t at = HEADER, length = 0;
+	bool plain = true;
+	if (size < HEADER || read_u16(message + 4) != 1)
+		return 0;
+	for (;;) {
+		if (at >= size)
+			return 0;
+		unsigned label = message[at++];
+		if (!label)
+			break;
+		/* Above 63 is a compression pointer, which has nothing to point to here. */
+		if (label > 63 || label > size - at || length + label + 1 > NAME_MOST)
+			return 0;
+		if (length)
+			text[length++] = '.';
+		for (unsigned i = 0; i < label; i++) {
+			char c = (char)message[at++];
+			plain = plain && c && c != '.';
+			text[length++] = c;
+		}
+	}
+	text[plain ? length : 0] = 0;
+	return size - at < 4 ? 0 : at + 4;
+}
+
+size_t names_question(const uint8_t *message, size_t size)
+{
+	char text[NAME_MOST + 1];
+	return read_question(message, size, text);
+}
+
+/* Header and question of an answer; flags: QR, the query's opcode and RD, RA, and what is given. */
+static size_t begin_answer(const uint8_t *query, size_t question, unsigned flags, uint8_t *answer)
+{
+	memcpy(answer, query, question);
+	write_u16(answer + 2, 0x8080u | (read_u16(query + 2) & 0x7900) | flags);
+	memset(answer + 6, 0, 6);
+	return question;
+}
+
+size_t names_refuse(const uint8_t *query, size_t size, unsigned code, uint8_t answer[DNS_ANSWER_SIZE])
+{
+	size_t question = names_question(query, size);
+	return question ? begin_answer(query, question, code, answer) : 0;
+}
+
+/* A record whose name is the question's (a pointer to offset 12). */
+static size_t add_record(uint8_t *answer, size_t at, unsigned type, const void *data, size_t size)
+{
+	if (size + 12 > DNS_ANSWER_SIZE - at)
+		return at;
+	uint8_t *to = answer + at;
+	to = write_u16(to, 0xc00c);
+	to = write_u16(to, type);
+	to = write_u16(to, CLASS_IN);
+	to = write_u16(to, 0);
+	to = write_u16(to, TTL_S);
+	to = write_u16(to, (unsigned)size);
+	memcpy(to, data, size);
+	write_u16(answer + 6, read_u16(answer + 6) + 1);
+	return at + 12 + size;
+}
+
+/* "4.3.2.1.in-addr.arpa" */
+static bool reverse_address(const char *text, struct in_addr *address)
+{
+	unsigned a, b, c, d;
+	int end = 0;
+	if (sscanf(text, "%3u.%3u.%3u.%3u.%n", &d, &c, &b, &a, &end) != 4 || !end || strcasecmp(text + end, "in-addr.arpa") != 0)
+		return false;
+	if (a > 255 || b > 255 || c > 255 || d > 255)
+		return false;
+	address->s_addr = htonl(a << 24 | b << 16 | c << 8 | d);
+	return true;
+}
+
+/* The name in wire format: labels with their lengths. 0 if it cannot be written so. */
+static size_t write_name(const char *text, uint8_t to[NAME_MOST + 2])
+{
+	size_t at = 0;
+	while (*text) {
+		size_t label = strcspn(text, ".");
+		if (!label || label > 63 || at + label + 2 > NAME_MOST)
+			return 0;
+		to[at++] = (uint8_t)label;
+		memcpy(to + at, text, label);
+		at += label;
+		text += label;
+		text += *text == '.';
+	}
+	to[at++] = 0;
+	return at;
+}
+
+static size_t answer_reverse(const uint8_t *query, size_t question, struct in_addr address, uint8_t *answer)
+{
+	uint8_t wire[NAME_MOST + 2];
+	for (const struct name *name = names; name; name = name->next)
+		if (name->address.s_addr == address.s_addr) {
+			size_t at = begin_answer(query, question, 0x0400, answer);
+			size_t length = write_name(name->text, wire);
+			return length ? add_record(answer, at, TYPE_PTR, wire, length) : at;
+		}
+	return begin_answer(query, question, 0x0400 | NXDOMAIN, answer);
+}
+
+enum verdict names_answer(const uint8_t *query, size_t size, uint8_t answer[DNS_ANSWER_SIZE], size_t *answer_size)
+{
+	char text[NAME_MOST + 1];
+	/* QR set: an answer. Answering answers would let two servers talk for ever. */
+	if (size < HEADER || (query[2] & 0x80))
+		return DNS_IGNORE;
+	if ((query[2] & 0x78) != 0)
+		return DNS_FORWARD;
+	size_t question = read_question(query, size, text);
+	if (!question) {
+		memcpy(answer, query, HEADER);
+		write_u16(answer + 2, 0x8080u | (read_u16(query + 2) & 0x7900) | FORMERR);
+		memset(answer + 4, 0, 8);
+		*answer_size = HEADER;
+		return DNS_ANSWERED;
+	}
+	unsigned type = read_u16(query + question - 4);
+	if (!*text || read_u16(query + question - 2) != CLASS_IN)
+		return DNS_FORWARD;
+
+	struct in_addr address;
+	if (type == TYPE_PTR && reverse_address(text, &address) && in_subnet(address)) {
+		*answer_size = answer_reverse(query, question, address, answer);
+		return DNS_ANSWERED;
+	}
+	size_t at = 0;
+	unsigned answers = 0;
+	for (const struct name *name = names; name; name = name->next) {
+		if (strcasecmp(name->text, text) != 0)
+			continue;
+		/* The name exists, with an empty answer for all but IPv4 addresses: a client asks for AAAA, too, and must not
+		 * take "no such name" for its answer to both. */
+		if (!at)
+			at = begin_answer(query, question, 0x0400, answer);
+		if (type == TYPE_A && answers++ < ANSWERS_MOST)
+			at = add_record(answer, at, TYPE_A, &name->address, 4);
+	}
+	*answer_size = at;
+	return at ? DNS_ANSWERED : DNS_FORWARD;
+}

@@ -1,0 +1,450 @@
+/* The session's router: a network namespace of its own with a bridge for the containers and, as root, an uplink that gives
+ * the host a route to the containers' addresses.
+ *
+ *     host ── mf-1a2b3c4d ══ uplink ┐
+ *                                   ├ mf0 (gateway) ══ eth0 of every container
+ *     (egress.c)            egress ─┘
+ *
+ * On the host there is one link and one route, and both vanish with the router's namespace. The subnet is one /22 out of
+ * three ranges; a session claims it by adding the host's route with NLM_F_EXCL, so two sessions never get the same one.
+ * Neither end of the uplink resolves the other by ARP: both have the neighbour as a permanent entry. */
+#define _GNU_SOURCE
+#include "net.h"
+#include "router.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <linux/sockios.h>
+#include <linux/veth.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "host.h"
+
+#ifndef SIOCGSKNS
+#define SIOCGSKNS 0x894C
+#endif
+#ifndef IN6_ADDR_GEN_MODE_NONE
+#define IN6_ADDR_GEN_MODE_NONE 1
+#endif
+
+struct router router = {.ns = -1, .rtnl = {.fd = -1}};
+
+/* Where subnets are taken from: seldom used at homes, in offices, by Docker's defaults or by clouds. */
+static const struct { uint32_t first; unsigned bits; } ranges[] = {
+	{0x0a530000, 16},    /* 10.83.0.0/16 */
+	{0xac1d0000, 16},    /* 172.29.0.0/16 */
+	{0xc6120000, 15},    /* 198.18.0.0/15, set aside for benchmarks */
+};
+enum { CANDIDATES = 64 + 64 + 128, MAX_ROUTES = 4096 };
+
+struct route { uint32_t first, last; };
+struct routes { struct route list[MAX_ROUTES]; unsigned count; };
+
+void mac_of(struct in_addr address, uint8_t mac[MAC_SIZE])
+{
+	mac[0] = 0x02;
+	mac[1] = 0x42;
+	memcpy(mac + 2, &address.s_addr, 4);
+}
+
+bool in_subnet(struct in_addr address)
+{
+	return (ntohl(address.s_addr) & ~(uint32_t)(SUBNET_SIZE - 1)) == router.network;
+}
+
+int net_sysctl(const char *name, const char *value)
+{
+	char path[128];
+	snprintf(path, sizeof(path), "/proc/sys/net/%s", name);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	ssize_t written = write(fd, value, strlen(value));
+	int error = errno;
+	close(fd);
+	errno = error;
+	return written < 0 ? -1 : 0;
+}
+
+static uint32_t candidate(unsigned number)
+{
+	for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
+		unsigned pieces = 1u << (SUBNET_BITS - ranges[i].bits);
+		if (number < pieces)
+			return ranges[i].first + number * SUBNET_SIZE;
+		number -= pieces;
+	}
+	return ranges[0].first;
+}
+
+static void remember_route(const struct nlmsghdr *message, void *context)
+{
+	struct routes *routes = context;
+	const struct rtmsg *route = NLMSG_DATA(message);
+	const struct nlattr *found[RTA_MAX + 1];
+	if (message->nlmsg_type != RTM_NEWROUTE || route->rtm_family != AF_INET || !route->rtm_dst_len ||
+		routes->count == MAX_ROUTES)
+		return;
+	attributes(message, sizeof(*route), found, RTA_MAX);
+	if (!found[RTA_DST] || found[RTA_DST]->nla_len < NLA_HDRLEN + 4)
+		return;
+	uint32_t first;
+	memcpy(&first, (const char *)found[RTA_DST] + NLA_HDRLEN, 4);
+	first = ntohl(first);
+	/* 0.0.0.0/1 and 128.0.0.0/1 are how VPN clients write a default route. */
+	if (route->rtm_dst_len == 1)
+		return;
+	uint32_t span = route->rtm_dst_len >= 32 ? 0 : UINT32_MAX >> route->rtm_dst_len;
+	routes->list[routes->count++] = (struct route){first, first + span};
+}
+
+/* The host's routes but the default one, asked for through a socket of the host's namespace (rootless, too: reading is
+ * free). Without an answer no candidate is ruled out. */
+static void host_routes(struct routes *routes)
+{
+	routes->count = 0;
+	struct netlink host = {.fd = host_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)};
+	if (host.fd < 0)
+		return;
+	struct batch batch;
+	for (int attempt = 0; attempt < 3; attempt++) {
+		routes->count = 0;
+		batch_clear(&batch);
+		struct rtmsg all = {.rtm_family = AF_INET};
+		message_begin(&batch, RTM_GETROUTE, NLM_F_DUMP, &all, sizeof(all));
+		if (netlink_ask(&host, &batch, remember_route, routes) == 0 || errno != EINTR)
+			break;
+	}
+	netlink_close(&host);
+}
+
+static bool overlaps(const struct routes *routes, uint32_t first)
+{
+	for (unsigned i = 0; i < routes->count; i++)
+		if (routes->list[i].first <= first + (SUBNET_SIZE - 1) && first <= routes->list[i].last)
+			return true;
+	return false;
+}
+
+static void put_link_up(struct batch *b, unsigned index)
+{
+	struct ifinfomsg up = {.ifi_index = (int)index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+	message_begin(b, RTM_NEWLINK, NLM_F_ACK, &up, sizeof(up));
+}
+
+static void put_address(struct batch *b, unsigned index, struct in_addr address, uint8_t bits)
+{
+	struct ifaddrmsg header = {.ifa_family = AF_INET, .ifa_prefixlen = bits, .ifa_index = index};
+	message_begin(b, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &header, sizeof(header));
+	put(b, IFA_LOCAL, &address, sizeof(address));
+	put(b, IFA_ADDRESS, &address, sizeof(address));
+}
+
+static void put_neighbour(struct batch *b, unsigned index, struct in_addr address, const uint8_t mac[MAC_SIZE])
+{
+	struct ndmsg header = {.ndm_family = AF_INET, .ndm_ifindex = (int)index, .ndm_state = NUD_PERMANENT};
+	message_begin(b, RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, &header, sizeof(header));
+	put(b, NDA_DST, &address, sizeof(address));
+	put(b, NDA_LLADDR, mac, MAC_SIZE);
+}
+
+/* No IPv6 link-local address, hence no duplicate address detection and no router solicitations. */
+static void put_without_ipv6(struct batch *b, int index)
+{
+	struct ifinfomsg link = {.ifi_index = index};
+	message_begin(b, RTM_SETLINK, NLM_F_ACK, &link, sizeof(link));
+	size_t families = nest_begin(b, IFLA_AF_SPEC);
+	size_t inet6 = nest_begin(b, AF_INET6);
+	put_u8(b, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+	nest_end(b, inet6);
+	nest_end(b, families);
+}
+
+static int make_bridge(struct fault *f)
+{
+	/* A new namespace starts with a copy of the host's values; these are the ones that matter here. Devices made later
+	 * inherit "default". rp_filter: the highest of "all" and the device's own counts, and egress needs 0. */
+	if (net_sysctl("ipv4/ip_forward", "1") < 0)
+		return fault(f, "network", "ip_forward", errno, "/proc/sys/net of the session must be writable");
+	static const char *const settings[][2] = {
+		{"ipv4/conf/all/rp_filter", "0"}, {"ipv4/conf/default/rp_filter", "0"},
+		{"ipv4/conf/all/arp_ignore", "0"}, {"ipv4/conf/default/arp_ignore", "0"},
+		{"ipv4/conf/all/send_redirects", "0"}, {"ipv4/conf/default/send_redirects", "0"},
+		{"ipv6/conf/default/disable_ipv6", "1"},
+		/* The relays open many short connections to few addresses: let their ports be used again after a second. */
+		{"ipv4/tcp_tw_reuse", "1"}, {"ipv4/ip_local_port_range", "1024 65535"},
+		/* Where br_netfilter is loaded, bridged frames would pass the egress rules. */
+		{"bridge/bridge-nf-call-iptables", "0"}, {"bridge/bridge-nf-call-arptables", "0"},
+	};
+	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++)
+		net_sysctl(settings[i][0], settings[i][1]);
+
+	struct batch b;
+	batch_clear(&b);
+	put_link_up(&b, INDEX_LOOPBACK);
+	struct ifinfomsg link = {.ifi_index = INDEX_BRIDGE, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+	uint8_t mac[MAC_SIZE];
+	mac_of(router.gateway, mac);
+	message_begin(&b, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &link, sizeof(link));
+	put_string(&b, IFLA_IFNAME, "mf0");
+	put(&b, IFLA_ADDRESS, mac, sizeof(mac));
+	size_t info = nest_begin(&b, IFLA_LINKINFO);
+	put_string(&b, IFLA_INFO_KIND, "bridge");
+	size_t data = nest_begin(&b, IFLA_INFO_DATA);
+	put_u32(&b, IFLA_BR_FORWARD_DELAY, 0);
+	put_u8(&b, IFLA_BR_MCAST_SNOOPING, 0);
+	nest_end(&b, data);
+	nest_end(&b, info);
+	put_address(&b, INDEX_BRIDGE, router.gateway, SUBNET_BITS);
+	if (netlink_send(&router.rtnl, &b) < 0)
+		return fault(f, "network", "mf0", errno, "cannot make the bridge");
+	router.bridge = INDEX_BRIDGE;
+	/* Containers may send raw frames; they shall not claim foreign source addresses. */
+	net_sysctl("ipv4/conf/mf0/rp_filter", "1");
+	return 0;
+}
+
+static void keep_index(const struct nlmsghdr *message, void *context)
+{
+	if (message->nlmsg_type == RTM_NEWLINK)
+		*(int *)context = ((const struct ifinfomsg *)NLMSG_DATA(message))->ifi_index;
+}
+
+static int index_of(struct netlink *nl, const char *name)
+{
+	struct batch b;
+	int index = 0;
+	batch_clear(&b);
+	struct ifinfomsg which = {.ifi_family = AF_UNSPEC};
+	message_begin(&b, RTM_GETLINK, 0, &which, sizeof(which));
+	put_string(&b, IFLA_IFNAME, name);
+	if (netlink_ask(nl, &b, keep_index, &index) < 0)
+		return -1;
+	return index;
+}
+
+/* Makes the pair of links: the host's end without IPv6, ours in the router, both up. Returns the host's end's index. */
+static int make_uplink(struct netlink *host, const uint8_t host_mac[MAC_SIZE], const uint8_t our_mac[MAC_SIZE],
+	char name[IFNAMSIZ])
+{
+	for (int attempt = 0; attempt < 8; attempt++) {
+		uint32_t unique;
+		if (getrandom(&unique, sizeof(unique), 0) != sizeof(unique))
+			return -1;
+		snprintf(name, IFNAMSIZ, "mf-%08x", unique);
+		struct batch b;
+		batch_clear(&b);
+		struct ifinfomsg link = {0};
+		message_begin(&b, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &link, sizeof(link));
+		put_string(&b, IFLA_IFNAME, name);
+		put(&b, IFLA_ADDRESS, host_mac, MAC_SIZE);
+		size_t info = nest_begin(&b, IFLA_LINKINFO);
+		put_string(&b, IFLA_INFO_KIND, "veth");
+		size_t data = nest_begin(&b, IFLA_INFO_DATA);
+		size_t peer = nest_begin(&b, VETH_INFO_PEER);
+		struct ifinfomsg ours = {.ifi_index = INDEX_UPLINK};
+		memcpy(b.bytes + b.length, &ours, sizeof(ours));
+		b.length += sizeof(ours);
+		put_string(&b, IFLA_IFNAME, "uplink");
+		put(&b, IFLA_ADDRESS, our_mac, MAC_SIZE);
+		put_u32(&b, IFLA_NET_NS_FD, (uint32_t)router.ns);
+		nest_end(&b, peer);
+		nest_end(&b, data);
+		nest_end(&b, info);
+		if (netlink_send(host, &b) == 0) {
+			int index = index_of(host, name);
+			put_without_ipv6(&b, index);
+			netlink_send(host, &b);    /* may fail where there is no IPv6 */
+			put_link_up(&b, (unsigned)index);
+			if (netlink_send(host, &b) < 0)
+				return -1;
+			put_link_up(&b, INDEX_UPLINK);
+			return netlink_send(&router.rtnl, &b) < 0 ? -1 : index;
+		}
+		if (errno != EEXIST)
+			return -1;
+	}
+	return -1;
+}
+
+static struct in_addr gateway_of(uint32_t network)
+{
+	return (struct in_addr){htonl(network + 1)};
+}
+
+static struct in_addr host_end_of(uint32_t network)
+{
+	return (struct in_addr){htonl(network + SUBNET_SIZE - 2)};
+}
+
+/* Gives the host's end its address and the route to the subnet; EEXIST if another session has that route. */
+static int claim(struct netlink *host, int index, uint32_t network, const uint8_t our_mac[MAC_SIZE])
+{
+	struct in_addr gateway = gateway_of(network), end = host_end_of(network), first = {htonl(network)};
+	struct batch b;
+	batch_clear(&b);
+	put_address(&b, (unsigned)index, end, 32);
+	put_neighbour(&b, (unsigned)index, gateway, our_mac);
+	if (netlink_send(host, &b) < 0)
+		return -1;
+	struct rtmsg route = {
+		.rtm_family = AF_INET, .rtm_dst_len = SUBNET_BITS, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC,
+		.rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST, .rtm_flags = RTNH_F_ONLINK,
+	};
+	batch_clear(&b);
+	message_begin(&b, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &route, sizeof(route));
+	put(&b, RTA_DST, &first, sizeof(first));
+	put(&b, RTA_GATEWAY, &gateway, sizeof(gateway));
+	put(&b, RTA_PREFSRC, &end, sizeof(end));
+	put_u32(&b, RTA_OIF, (uint32_t)index);
+	if (netlink_send(host, &b) == 0)
+		return 0;
+	int error = errno;
+	batch_clear(&b);
+	struct ifaddrmsg header = {.ifa_family = AF_INET, .ifa_prefixlen = 32, .ifa_index = (unsigned)index};
+	message_begin(&b, RTM_DELADDR, NLM_F_ACK, &header, sizeof(header));
+	put(&b, IFA_LOCAL, &end, sizeof(end));
+	netlink_send(host, &b);
+	errno = error;
+	return -1;
+}
+
+static int open_in(int ns, struct netlink *nl)
+{
+	if (setns(ns, CLONE_NEWNET) < 0)
+		return -1;
+	int opened = netlink_open(nl, NETLINK_ROUTE);
+	int error = errno;
+	if (setns(router.ns, CLONE_NEWNET) < 0)
+		return -1;
+	errno = error;
+	return opened;
+}
+
+static void remove_link(struct netlink *nl, int index)
+{
+	struct batch b;
+	batch_clear(&b);
+	struct ifinfomsg link = {.ifi_index = index};
+	message_begin(&b, RTM_DELLINK, NLM_F_ACK, &link, sizeof(link));
+	netlink_send(nl, &b);
+}
+
+/* Picks the subnet. As root also makes the uplink and claims the subnet with it; where that cannot be done, why is filled
+ * and the session goes on with published ports only. */
+static int settle(bool rooted, int hostns, char *why, size_t why_size)
+{
+	static struct routes routes;    /* too large for the stack, and needed once */
+	host_routes(&routes);
+	uint8_t host_mac[MAC_SIZE], our_mac[MAC_SIZE];
+	struct netlink host = {.fd = -1};
+	char name[IFNAMSIZ] = "";
+	int index = -1;
+	uint32_t start = 0;
+	if (getrandom(&start, sizeof(start), 0) < 0 || getrandom(host_mac, MAC_SIZE, 0) < 0 ||
+		getrandom(our_mac, MAC_SIZE, 0) < 0)
+		return -1;
+	host_mac[0] = our_mac[0] = 0x02;
+	if (rooted) {
+		if (open_in(hostns, &host) < 0 || (index = make_uplink(&host, host_mac, our_mac, name)) <= 0)
+			snprintf(why, why_size, "The host has no route to the containers: cannot make the uplink (%s)", strerror(errno));
+	}
+	int error = EADDRINUSE;
+	bool found = false;
+	for (unsigned i = 0; i < CANDIDATES && !found; i++) {
+		uint32_t network = candidate((start + i) % CANDIDATES);
+		if (overlaps(&routes, network))
+			continue;
+		if (index > 0 && claim(&host, index, network, our_mac) < 0) {
+			error = errno;
+			if (error == EEXIST)
+				continue;
+			snprintf(why, why_size, "The host has no route to the containers: %s refused (%s)", name, strerror(error));
+			remove_link(&host, index);
+			index = -1;
+		}
+		router.network = network;
+		found = true;
+	}
+	if (found && index > 0) {
+		struct batch b;
+		router.host = host_end_of(router.network);
+		batch_clear(&b);
+		put_neighbour(&b, INDEX_UPLINK, router.host, host_mac);
+		struct rtmsg route = {
+			.rtm_family = AF_INET, .rtm_dst_len = 32, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC,
+			.rtm_scope = RT_SCOPE_LINK, .rtm_type = RTN_UNICAST,
+		};
+		message_begin(&b, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &route, sizeof(route));
+		put(&b, RTA_DST, &router.host, sizeof(router.host));
+		put_u32(&b, RTA_OIF, INDEX_UPLINK);
+		if (netlink_send(&router.rtnl, &b) < 0) {
+			snprintf(why, why_size, "The host has no route to the containers: uplink (%s)", strerror(errno));
+			router.host.s_addr = 0;
+		}
+	}
+	netlink_close(&host);
+	errno = error;
+	return found ? 0 : -1;
+}
+
+int router_hold(void)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	/* Not /proc/self/ns/net: some sandboxes hide it. */
+	router.ns = ioctl(fd, SIOCGSKNS);
+	int error = errno;
+	close(fd);
+	errno = error;
+	return router.ns < 0 ? -1 : 0;
+}
+
+int net_open(bool rooted, int hostns, const char *resolvers, struct net_facts *facts, struct fault *f)
+{
+	memset(facts, 0, sizeof(*facts));
+	if (netlink_open(&router.rtnl, NETLINK_ROUTE) < 0)
+		return fault(f, "network", "rtnetlink", errno, NULL);
+	if (router_hold() < 0)
+		return fault(f, "network", "namespace", errno, "cannot hold the router's network namespace");
+	char why_host[160] = "", why_egress[160] = "";
+	if (settle(rooted, hostns, why_host, sizeof(why_host)) < 0)
+		return fault(f, "network", "subnet", errno, "every candidate overlaps a route of the host");
+	router.gateway = gateway_of(router.network);
+	if (make_bridge(f) < 0 || dns_open(resolvers, f) < 0 || pool_open(f) < 0) {
+		net_close();
+		return -1;
+	}
+	facts->egress = egress_open(why_egress, sizeof(why_egress));
+	facts->host_reachable = router.host.s_addr != 0;
+	struct in_addr network = {htonl(router.network)};
+	char text[INET_ADDRSTRLEN];
+	snprintf(facts->subnet, sizeof(facts->subnet), "%s/%d", inet_ntop(AF_INET, &network, text, sizeof(text)), SUBNET_BITS);
+	inet_ntop(AF_INET, &router.gateway, facts->gateway, sizeof(facts->gateway));
+	snprintf(facts->warning, sizeof(facts->warning), "%.120s%s%.120s", why_host, *why_host && *why_egress ? "; " : "", why_egress);
+	return 0;
+}
+
+void net_close(void)
+{
+	egress_close();
+	dns_close();
+	names_clear();
+	pool_close();
+	netlink_close(&router.rtnl);
+	if (router.ns >= 0)
+		close(router.ns);
+	router.ns = -1;
+}

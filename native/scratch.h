@@ -1,0 +1,28 @@
+#pragma once
+/* What a container writes: the upper and work directory of its overlay, and the small files that are bound over /etc. */
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "fault.h"
+
+struct scratch {
+	char name[16];              /* first digits of the id */
+	char upper[400], work[416]; /* paths */
+	bool made, in_memory, being_removed;
+	size_t files;               /* how many were written */
+};
+
+/* Once a session: tmpfs for the small files, directories for the rest. Called in the warden's own mount namespace. */
+int scratch_open(struct fault *);
+/* Mounted later, when the first container asks for it: scratch in memory. */
+int scratch_make(struct scratch *, const char *id, bool in_memory, struct fault *);
+/* Writes a small file; *path is where, malloc'd, once (a restart writes over it). */
+int scratch_file(struct scratch *, size_t number, const char *text, char **path, struct fault *);
+/* A volatile overlay leaves a mark in its work directory that forbids mounting it again; a restart gets a new one. */
+int scratch_fresh_work(struct scratch *, unsigned number, struct fault *);
+int scratch_copy_work(const struct scratch *, unsigned number, char *path, size_t size, struct fault *);
+/* Removes it all. Returns true when that is done; false when there was so much that a process of its own does it: then gone(owner) is called. */
+bool scratch_remove(struct scratch *, void (*gone)(void *), void *owner);
+
+/* Removes a whole directory tree below a directory, following nothing. */
+int remove_tree(int dir_fd, const char *name, unsigned long budget);

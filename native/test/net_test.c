@@ -1,0 +1,1107 @@
+/* The session's network, tried in namespaces of our own:
+ *
+ *     outside 198.51.100.1 ── 192.0.2.1 ═ 192.0.2.2 ── "host" ── router ── containers
+ *
+ * The host does not forward, and an nftables chain of it drops whatever would be forwarded, as Docker's, ufw's and firewalld's
+ * do. Clients and servers are child processes in the right namespace; this process is the warden and runs the loop.
+ * Needs root or an unprivileged user namespace. `net_test bench` also prints figures. */
+#define _GNU_SOURCE
+#include "net.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sockios.h>
+#include <linux/veth.h>
+#include <net/if.h>
+#include <netinet/ip_icmp.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "launcher.h"
+#include "loop.h"
+#include "netlink.h"
+#include "router.h"
+
+static unsigned failures, checks;
+static int host_ns, outside_ns, router_ns;
+static bool bench;
+
+static void expect_at(int line, bool holds, const char *claim, long seen)
+{
+	checks++;
+	if (holds)
+		return;
+	failures++;
+	printf("net_test.c:%d: failed: %s (seen: %ld)\n", line, claim, seen);
+}
+#define expect(claim) expect_at(__LINE__, (claim), #claim, errno)
+#define expect_equal(a, b) do { long x_ = (long)(a), y_ = (long)(b); expect_at(__LINE__, x_ == y_, #a " == " #b, x_); } while (0)
+
+static void must(bool holds, const char *what)
+{
+	if (holds)
+		return;
+	perror(what);
+	exit(1);
+}
+
+/* ---- children ---- */
+
+/* What children report, and how they are told things. */
+struct board { long result; double seconds; volatile int ready; volatile long counter; char text[256]; };
+static struct board *board;
+
+static void enter(int ns)
+{
+	must(setns(ns, CLONE_NEWNET) == 0, "setns");
+}
+
+static pid_t spawn(int ns, long (*work)(const void *), const void *argument)
+{
+	fflush(stdout);
+	pid_t pid = fork();
+	must(pid >= 0, "fork");
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGPIPE, SIG_IGN);
+	enter(ns);
+	long result = work(argument);
+	board->result = result;
+	_exit(0);
+}
+
+static void child_gone(struct watch *w, uint32_t events)
+{
+	(void)w, (void)events;
+	loop_stop();
+}
+
+static bool timed_out;
+static void too_late(struct timer *timer)
+{
+	(void)timer;
+	timed_out = true;
+	loop_stop();
+}
+
+/* Runs the loop until the child has ended; its result, or -1000 if it takes more than a while or crashes. */
+static long await(pid_t pid, unsigned seconds)
+{
+	struct watch watch = {.fd = -1};
+	struct timer timer = {0};
+	int status = 0;
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	must(fd >= 0 && loop_watch(&watch, fd, EPOLLIN, child_gone) == 0, "pidfd_open");
+	timed_out = false;
+	timer_set(&timer, seconds * 1000000ull, too_late);
+	loop_run();
+	timer_clear(&timer);
+	loop_forget(&watch);
+	close(fd);
+	if (timed_out)
+		kill(pid, SIGKILL);
+	must(waitpid(pid, &status, 0) == pid, "waitpid");
+	return timed_out || status ? -1000 : board->result;
+}
+
+static long run(int ns, long (*work)(const void *), const void *argument)
+{
+	board->result = -1;
+	return await(spawn(ns, work, argument), 20);
+}
+
+/* Runs the loop for a while. */
+static void let_pass(unsigned ms)
+{
+	struct timer timer = {0};
+	timer_set(&timer, ms * 1000ull, too_late);
+	loop_run();
+	timer_clear(&timer);
+}
+
+static void wait_ready(int count)
+{
+	for (int i = 0; i < 2000 && board->ready < count; i++)
+		let_pass(1);
+	must(board->ready >= count, "a server did not start");
+}
+
+static void is_ready(void)
+{
+	__sync_fetch_and_add(&board->ready, 1);
+}
+
+/* ---- servers and clients ---- */
+
+struct target { int family; char ip[48]; int port; long amount; };
+
+static socklen_t address_of(const struct target *t, struct sockaddr_storage *to)
+{
+	memset(to, 0, sizeof(*to));
+	to->ss_family = (sa_family_t)t->family;
+	if (t->family == AF_INET6) {
+		struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)to;
+		v6->sin6_port = htons((uint16_t)t->port);
+		inet_pton(AF_INET6, t->ip, &v6->sin6_addr);
+		return sizeof(*v6);
+	}
+	struct sockaddr_in *v4 = (struct sockaddr_in *)to;
+	v4->sin_port = htons((uint16_t)t->port);
+	inet_pton(AF_INET, t->ip, &v4->sin_addr);
+	return sizeof(*v4);
+}
+
+static int bound(const struct target *t, int type)
+{
+	struct sockaddr_storage at;
+	int on = 1, fd = socket(t->family, type | SOCK_CLOEXEC, 0);
+	socklen_t size = address_of(t, &at);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	must(bind(fd, (struct sockaddr *)&at, size) == 0, "bind");
+	must(type != SOCK_STREAM || listen(fd, 128) == 0, "listen");
+	return fd;
+}
+
+/* Echoes each connection until its end, then sends "end" and closes: what comes after the client's half-close. */
+static long echo_server(const void *argument)
+{
+	static char buffer[1 << 18];
+	int listener = bound(argument, SOCK_STREAM);
+	is_ready();
+	for (;;) {
+		int on = 1, fd = accept(listener, NULL, NULL);
+		if (fd < 0 || fork()) {
+			close(fd);
+			while (waitpid(-1, NULL, WNOHANG) > 0)
+				;
+			continue;
+		}
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		for (ssize_t got; (got = recv(fd, buffer, sizeof(buffer), 0)) > 0;)
+			for (ssize_t at = 0; at < got;) {
+				ssize_t sent = send(fd, buffer + at, (size_t)(got - at), 0);
+				if (sent < 0)
+					_exit(0);
+				at += sent;
+			}
+		send(fd, "end", 3, 0);
+		_exit(0);
+	}
+	return 0;
+}
+
+static long sink_server(const void *argument)
+{
+	static char buffer[1 << 18];
+	int listener = bound(argument, SOCK_STREAM);
+	is_ready();
+	for (;;) {
+		int fd = accept(listener, NULL, NULL);
+		while (recv(fd, buffer, sizeof(buffer), 0) > 0)
+			;
+		send(fd, "end", 3, 0);
+		close(fd);
+	}
+	return 0;
+}
+
+static long udp_echo_server(const void *argument)
+{
+	static char buffer[65536];
+	int fd = bound(argument, SOCK_DGRAM);
+	is_ready();
+	for (;;) {
+		struct sockaddr_storage from;
+		socklen_t size = sizeof(from);
+		ssize_t got = recvfrom(fd, buffer, sizeof(buffer), 0, (struct sockaddr *)&from, &size);
+		if (got >= 0)
+			sendto(fd, buffer, (size_t)got, 0, (struct sockaddr *)&from, size);
+	}
+	return 0;
+}
+
+static int connected(const struct target *t, int type)
+{
+	struct sockaddr_storage to;
+	int on = 1, fd = socket(t->family, type | SOCK_CLOEXEC, 0);
+	socklen_t size = address_of(t, &to);
+	struct timeval patience = {.tv_sec = 8};
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (type == SOCK_STREAM)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (connect(fd, (struct sockaddr *)&to, size) == 0)
+		return fd;
+	int error = errno;
+	close(fd);
+	return -error;
+}
+
+static void sort_out(ssize_t got, int *result)
+{
+	*result = got < 0 ? errno : EPROTO;
+}
+
+/* 0, or the errno of what went wrong. */
+static long echo_client(const void *argument)
+{
+	char buffer[64];
+	int result, fd = connected(argument, SOCK_STREAM);
+	if (fd < 0)
+		return -fd;
+	/* A reset may have come already: send() tells it then, and recv() no more. */
+	ssize_t got = send(fd, "hello", 5, 0);
+	if (got == 5)
+		got = recv(fd, buffer, 5, MSG_WAITALL);
+	if (got != 5 || memcmp(buffer, "hello", 5) != 0) {
+		sort_out(got, &result);
+		return result;
+	}
+	shutdown(fd, SHUT_WR);
+	got = recv(fd, buffer, sizeof(buffer), MSG_WAITALL);
+	if (got == 3 && memcmp(buffer, "end", 3) == 0)
+		return 0;
+	sort_out(got, &result);
+	return result;
+}
+
+static long udp_client(const void *argument)
+{
+	char buffer[64];
+	int result, fd = connected(argument, SOCK_DGRAM);
+	send(fd, "ping", 4, 0);
+	ssize_t got = recv(fd, buffer, sizeof(buffer), 0);
+	if (got == 4 && memcmp(buffer, "ping", 4) == 0)
+		return 0;
+	sort_out(got, &result);
+	return result;
+}
+
+/* A connect() that must neither succeed nor fail within a second: 0 then. */
+static long pending_client(const void *argument)
+{
+	struct sockaddr_storage to;
+	const struct target *t = argument;
+	int fd = socket(t->family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	socklen_t size = address_of(t, &to);
+	connect(fd, (struct sockaddr *)&to, size);
+	struct pollfd wait = {.fd = fd, .events = POLLOUT};
+	return poll(&wait, 1, 1500) == 0 ? 0 : 1;
+}
+
+/* Sends amount bytes of a pattern and checks that they come back, while reading slowly at first. */
+static long integrity_client(const void *argument)
+{
+	static unsigned char out[65536], in[65536];
+	const struct target *t = argument;
+	int fd = connected(t, SOCK_STREAM);
+	if (fd < 0)
+		return -fd;
+	pid_t writer = fork();
+	if (writer == 0) {
+		for (long at = 0; at < t->amount;) {
+			long size = t->amount - at < (long)sizeof(out) ? t->amount - at : (long)sizeof(out);
+			for (long i = 0; i < size; i++)
+				out[i] = (unsigned char)((at + i) * 2654435761u >> 13);
+			for (long done = 0; done < size;) {
+				ssize_t sent = send(fd, out + done, (size_t)(size - done), 0);
+				if (sent < 0)
+					_exit(1);
+				done += sent;
+			}
+			at += size;
+		}
+		shutdown(fd, SHUT_WR);
+		_exit(0);
+	}
+	usleep(300000);
+	long at = 0;
+	ssize_t got;
+	while ((got = recv(fd, in, sizeof(in), 0)) > 0)
+		for (ssize_t i = 0; i < got; i++, at++)
+			if (at < t->amount && in[i] != (unsigned char)(at * 2654435761u >> 13))
+				return EBADMSG;
+	return got == 0 && at == t->amount + 3 ? 0 : EPIPE;
+}
+
+static double seconds(void)
+{
+	return (double)now_ns() / 1e9;
+}
+
+/* Sends for a second and waits for the receiver's last word. Megabytes a second. */
+static long throughput_client(const void *argument)
+{
+	static char buffer[1 << 17];
+	int fd = connected(argument, SOCK_STREAM);
+	if (fd < 0)
+		return -1;
+	double start = seconds(), bytes = 0;
+	while (seconds() - start < 1.5) {
+		ssize_t sent = send(fd, buffer, sizeof(buffer), 0);
+		if (sent < 0)
+			return -2;
+		bytes += (double)sent;
+	}
+	shutdown(fd, SHUT_WR);
+	recv(fd, buffer, 3, MSG_WAITALL);
+	return (long)(bytes / (seconds() - start) / 1e6);
+}
+
+/* Round trips of one byte, a second. */
+static long trips_client(const void *argument)
+{
+	char byte = 0;
+	int fd = connected(argument, SOCK_STREAM);
+	if (fd < 0)
+		return -1;
+	long count = 0;
+	double start = seconds();
+	for (; seconds() - start < 1; count++)
+		if (send(fd, &byte, 1, 0) != 1 || recv(fd, &byte, 1, 0) != 1)
+			return -2;
+	return (long)((double)count / (seconds() - start));
+}
+
+/* Connections a second: connect, one round trip, close. */
+static long connections_client(const void *argument)
+{
+	char byte = 0;
+	long count = 0;
+	double start = seconds();
+	for (; seconds() - start < 1; count++) {
+		int fd = connected(argument, SOCK_STREAM);
+		if (fd < 0 || send(fd, &byte, 1, 0) != 1 || recv(fd, &byte, 1, 0) != 1)
+			return -2;
+		close(fd);
+	}
+	return (long)((double)count / (seconds() - start));
+}
+
+static long udp_trips_client(const void *argument)
+{
+	char byte = 0;
+	int fd = connected(argument, SOCK_DGRAM);
+	long count = 0;
+	double start = seconds();
+	for (; seconds() - start < 1; count++)
+		if (send(fd, &byte, 1, 0) != 1 || recv(fd, &byte, 1, 0) != 1)
+			return -2;
+	return (long)((double)count / (seconds() - start));
+}
+
+static long ping_client(const void *argument)
+{
+	const struct target *t = argument;
+	struct sockaddr_storage to;
+	address_of(t, &to);
+	((struct sockaddr_in *)&to)->sin_port = 0;
+	int fd = socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP);
+	if (fd < 0)
+		return errno;
+	struct timeval patience = {.tv_sec = 3};
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	struct { struct icmphdr header; char data[16]; } echo = {{.type = ICMP_ECHO, .un.echo.sequence = htons(7)}, "0123456789abcde"}, reply;
+	if (sendto(fd, &echo, sizeof(echo), 0, (struct sockaddr *)&to, sizeof(struct sockaddr_in)) < 0)
+		return errno;
+	ssize_t got = recv(fd, &reply, sizeof(reply), 0);
+	if (got < 0)
+		return errno;
+	return got == sizeof(reply) && reply.header.type == ICMP_ECHOREPLY && reply.header.un.echo.sequence == htons(7) &&
+		memcmp(reply.data, echo.data, sizeof(echo.data)) == 0 ? 0 : EBADMSG;
+}
+
+/* ---- DNS ---- */
+
+/* A name server on the host's loopback: every A is 203.0.113.5; the name "slow" is never answered over UDP. */
+static long resolver_answer(unsigned char *message, long size)
+{
+	static const unsigned char record[] = {0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 5};
+	message[2] |= 0x80;
+	message[3] = 0x80;
+	message[7] = 1;
+	memcpy(message + size, record, sizeof(record));
+	return size + (long)sizeof(record);
+}
+
+static long resolver_udp(const void *argument)
+{
+	unsigned char message[600];
+	int fd = bound(argument, SOCK_DGRAM);
+	is_ready();
+	for (;;) {
+		struct sockaddr_storage from;
+		socklen_t size = sizeof(from);
+		ssize_t got = recvfrom(fd, message, 512, 0, (struct sockaddr *)&from, &size);
+		if (got > 16 && memcmp(message + 12, "\4slow", 5) != 0)
+			sendto(fd, message, (size_t)resolver_answer(message, got), 0, (struct sockaddr *)&from, size);
+	}
+	return 0;
+}
+
+static long resolver_tcp(const void *argument)
+{
+	unsigned char message[600];
+	int listener = bound(argument, SOCK_STREAM);
+	is_ready();
+	for (;;) {
+		int fd = accept(listener, NULL, NULL);
+		ssize_t got;
+		while ((got = recv(fd, message, 512, 0)) > 2) {
+			long size = resolver_answer(message + 2, got - 2);
+			message[0] = (unsigned char)(size >> 8);
+			message[1] = (unsigned char)size;
+			send(fd, message, (size_t)size + 2, 0);
+		}
+		close(fd);
+	}
+	return 0;
+}
+
+struct question { struct in_addr server; const char *name; int type; bool tcp; };
+
+/* The error code times 1000 plus the number of answers; the last four bytes of the answer go to board->counter. */
+static long ask(const void *argument)
+{
+	const struct question *q = argument;
+	unsigned char message[600] = {0x12, 0x34, 1, 0, 0, 1};
+	size_t at = 12;
+	for (const char *label = q->name; *label;) {
+		size_t length = strcspn(label, ".");
+		message[at++] = (unsigned char)length;
+		memcpy(message + at, label, length);
+		at += length;
+		label += length + (label[length] == '.');
+	}
+	at++;
+	message[at + 1] = (unsigned char)q->type;
+	message[at + 3] = 1;
+	at += 4;
+	struct target server = {.family = AF_INET, .port = 53};
+	inet_ntop(AF_INET, &q->server, server.ip, sizeof(server.ip));
+	int fd = connected(&server, q->tcp ? SOCK_STREAM : SOCK_DGRAM);
+	unsigned char length[2] = {(unsigned char)(at >> 8), (unsigned char)at};
+	if (q->tcp)
+		send(fd, length, 2, 0);
+	send(fd, message, at, 0);
+	if (q->tcp && recv(fd, length, 2, MSG_WAITALL) != 2)
+		return -2;
+	ssize_t got = recv(fd, message, sizeof(message), 0);
+	if (got < 12 || message[0] != 0x12 || message[1] != 0x34 || !(message[2] & 0x80))
+		return -3;
+	board->counter = (long)message[got - 4] << 24 | message[got - 3] << 16 | message[got - 2] << 8 | message[got - 1];
+	return (message[3] & 15) * 1000 + (message[6] << 8 | message[7]);
+}
+
+/* ---- the world ---- */
+
+static int new_namespace(void)
+{
+	must(unshare(CLONE_NEWNET) == 0, "unshare");
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int ns = ioctl(fd, SIOCGSKNS);
+	must(ns >= 0, "SIOCGSKNS");
+	close(fd);
+	return ns;
+}
+
+static void up(struct batch *b, int index)
+{
+	struct ifinfomsg link = {.ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+	message_begin(b, RTM_NEWLINK, NLM_F_ACK, &link, sizeof(link));
+}
+
+static void address(struct batch *b, int index, const char *text, uint8_t bits)
+{
+	struct in_addr ip;
+	inet_pton(AF_INET, text, &ip);
+	struct ifaddrmsg header = {.ifa_family = AF_INET, .ifa_prefixlen = bits, .ifa_index = (unsigned)index};
+	message_begin(b, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE, &header, sizeof(header));
+	put(b, IFA_LOCAL, &ip, 4);
+	put(b, IFA_ADDRESS, &ip, 4);
+}
+
+static void route(struct batch *b, const char *to, uint8_t bits, const char *via, uint8_t type)
+{
+	struct in_addr ip;
+	struct rtmsg header = {.rtm_family = AF_INET, .rtm_dst_len = bits, .rtm_table = RT_TABLE_MAIN, .rtm_type = type};
+	message_begin(b, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE, &header, sizeof(header));
+	inet_pton(AF_INET, to, &ip);
+	if (bits)
+		put(b, RTA_DST, &ip, 4);
+	if (via) {
+		inet_pton(AF_INET, via, &ip);
+		put(b, RTA_GATEWAY, &ip, 4);
+	}
+}
+
+/* nft 'table ip drop { chain forward { type filter hook forward priority -10; policy drop; } }' */
+static int drop_forwarded(void)
+{
+	struct netlink nl;
+	struct batch b;
+	must(netlink_open(&nl, NETLINK_NETFILTER) == 0, "nfnetlink");
+	batch_clear(&b);
+	struct nfgenmsg bracket = {.res_id = htons(NFNL_SUBSYS_NFTABLES)}, ip = {.nfgen_family = NFPROTO_IPV4};
+	message_begin(&b, NFNL_MSG_BATCH_BEGIN, 0, &bracket, sizeof(bracket));
+	message_begin(&b, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_ACK, &ip, sizeof(ip));
+	put_string(&b, NFTA_TABLE_NAME, "drop");
+	message_begin(&b, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_ACK, &ip, sizeof(ip));
+	put_string(&b, NFTA_CHAIN_TABLE, "drop");
+	put_string(&b, NFTA_CHAIN_NAME, "forward");
+	put_string(&b, NFTA_CHAIN_TYPE, "filter");
+	size_t hook = nest_begin(&b, NFTA_CHAIN_HOOK);
+	put_u32(&b, NFTA_HOOK_HOOKNUM, htonl(NF_INET_FORWARD));
+	put_u32(&b, NFTA_HOOK_PRIORITY, htonl((uint32_t)-10));
+	nest_end(&b, hook);
+	put_u32(&b, NFTA_CHAIN_POLICY, htonl(NF_DROP));
+	message_begin(&b, NFNL_MSG_BATCH_END, 0, &bracket, sizeof(bracket));
+	int sent = netlink_send(&nl, &b);
+	netlink_close(&nl);
+	return sent;
+}
+
+static void make_world(void)
+{
+	struct netlink nl;
+	struct batch b;
+	outside_ns = new_namespace();
+	must(netlink_open(&nl, NETLINK_ROUTE) == 0, "rtnetlink");
+	batch_clear(&b);
+	up(&b, 1);
+	address(&b, 1, "198.51.100.1", 32);
+	must(netlink_send(&nl, &b) == 0, "outside");
+	struct netlink outside = nl;
+
+	host_ns = new_namespace();
+	must(netlink_open(&nl, NETLINK_ROUTE) == 0, "rtnetlink");
+	batch_clear(&b);
+	up(&b, 1);
+	struct ifinfomsg link = {.ifi_index = 20}, peer = {.ifi_index = 21};
+	message_begin(&b, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE, &link, sizeof(link));
+	put_string(&b, IFLA_IFNAME, "wan");
+	size_t info = nest_begin(&b, IFLA_LINKINFO);
+	put_string(&b, IFLA_INFO_KIND, "veth");
+	size_t data = nest_begin(&b, IFLA_INFO_DATA);
+	size_t nest = nest_begin(&b, VETH_INFO_PEER);
+	memcpy(b.bytes + b.length, &peer, sizeof(peer));
+	b.length += sizeof(peer);
+	put_string(&b, IFLA_IFNAME, "isp");
+	put_u32(&b, IFLA_NET_NS_FD, (uint32_t)outside_ns);
+	nest_end(&b, nest);
+	nest_end(&b, data);
+	nest_end(&b, info);
+	must(netlink_send(&nl, &b) == 0, "wan");
+	batch_clear(&b);
+	up(&b, 21);
+	address(&b, 21, "192.0.2.1", 24);
+	must(netlink_send(&outside, &b) == 0, "isp");
+	up(&b, 20);
+	address(&b, 20, "192.0.2.2", 24);
+	route(&b, "0.0.0.0", 0, "192.0.2.1", RTN_UNICAST);
+	route(&b, "203.0.113.0", 24, NULL, RTN_UNREACHABLE);
+	must(netlink_send(&nl, &b) == 0, "host");
+	net_sysctl("ipv4/ip_forward", "0");
+	must(drop_forwarded() == 0, "nftables");
+	/* What a packet to 198.51.100.9 meets: nothing that answers. */
+	enter(outside_ns);
+	batch_clear(&b);
+	route(&b, "198.51.100.9", 32, NULL, RTN_BLACKHOLE);
+	must(netlink_send(&outside, &b) == 0, "blackhole");
+	netlink_close(&outside);
+	netlink_close(&nl);
+	router_ns = new_namespace();
+}
+
+/* The launcher's part: sockets of the host. */
+static void serve_host_sockets(void)
+{
+	int pair[2];
+	must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0, "socketpair");
+	pid_t pid = fork();
+	must(pid >= 0, "fork");
+	if (pid) {
+		close(pair[1]);
+		host_open(pair[0]);
+		return;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close(pair[0]);
+	enter(host_ns);
+	struct host_request request;
+	while (recv(pair[1], &request, sizeof(request), 0) == sizeof(request)) {
+		int fd = socket(request.family, request.type, request.protocol), error = fd < 0 ? errno : 0;
+		struct iovec iov = {&error, sizeof(error)};
+		union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int))]; } control = {0};
+		struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+		if (fd >= 0) {
+			message.msg_control = &control;
+			message.msg_controllen = sizeof(control);
+			struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+			c->cmsg_level = SOL_SOCKET;
+			c->cmsg_type = SCM_RIGHTS;
+			c->cmsg_len = CMSG_LEN(sizeof(int));
+			memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+		}
+		sendmsg(pair[1], &message, 0);
+		if (fd >= 0)
+			close(fd);
+	}
+	_exit(0);
+}
+
+/* ---- the tests ---- */
+
+static struct target at(const char *ip, int port)
+{
+	struct target t = {.family = strchr(ip, ':') ? AF_INET6 : AF_INET, .port = port};
+	snprintf(t.ip, sizeof(t.ip), "%s", ip);
+	return t;
+}
+
+static struct target at_address(struct in_addr ip, int port)
+{
+	char text[INET_ADDRSTRLEN];
+	return at(inet_ntop(AF_INET, &ip, text, sizeof(text)), port);
+}
+
+static pid_t serve(int ns, long (*work)(const void *), struct target t)
+{
+	int before = board->ready;
+	pid_t pid = spawn(ns, work, &t);
+	wait_ready(before + 1);
+	return pid;
+}
+
+static void stop(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+static long read_number(const char *path)
+{
+	char text[64] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return -1;
+	close(fd);
+	return strtol(text, NULL, 10);
+}
+
+/* Looks around inside a container's namespace: 0, or the number of the first thing that is not as it should be. */
+static long look_around(const void *argument)
+{
+	const struct in_addr *address = argument;
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	struct ifreq link = {.ifr_name = "eth0"};
+	uint8_t mac[MAC_SIZE];
+	mac_of(*address, mac);
+	if (ioctl(fd, SIOCGIFADDR, &link) < 0 ||
+		((struct sockaddr_in *)&link.ifr_addr)->sin_addr.s_addr != address->s_addr)
+		return 1;
+	if (ioctl(fd, SIOCGIFHWADDR, &link) < 0 || memcmp(link.ifr_hwaddr.sa_data, mac, MAC_SIZE) != 0)
+		return 2;
+	if (read_number("/proc/sys/net/ipv6/conf/eth0/disable_ipv6") != 1)
+		return 3;
+	if (read_number("/proc/sys/net/ipv6/conf/lo/disable_ipv6") != 0)
+		return 4;
+	if (read_number("/proc/sys/net/ipv4/ip_unprivileged_port_start") != 0)
+		return 5;
+	struct target loopback = at("::1", 80);
+	struct sockaddr_storage to;
+	socklen_t size = address_of(&loopback, &to);
+	int v6 = socket(AF_INET6, SOCK_STREAM, 0);
+	if (bind(v6, (struct sockaddr *)&to, size) < 0)
+		return 6;
+	struct target gateway = at_address(router.gateway, 0);
+	return ping_client(&gateway) ? 7 : 0;
+}
+
+static long look_lonely(const void *argument)
+{
+	(void)argument;
+	struct if_nameindex *links = if_nameindex();
+	return links && links[0].if_index == 1 && links[1].if_index == 0 ? 0 : 1;
+}
+
+static void test_pool(void)
+{
+	struct fault f = {0};
+	let_pass(50);
+	struct net_slot *slot = net_take(&f);
+	must(slot, f.message);
+	struct in_addr first = net_slot_address(slot);
+	expect_equal(run(net_slot_ns(slot), look_around, &first), 0);
+	struct net_counters counters;
+	expect(net_slot_counters(slot, &counters) == 0);
+	expect(counters.tx_packets >= 1 && counters.rx_packets >= 1 && counters.tx_bytes > 40);
+	net_give_back(slot, false);
+
+	/* Clean ones come back, with their address and with counters that start at nothing. */
+	struct net_slot *taken[8];
+	for (int i = 0; i < 8; i++)
+		taken[i] = net_take(&f);
+	bool found = false;
+	for (int i = 0; i < 8; i++)
+		if (taken[i] == slot) {
+			found = net_slot_address(slot).s_addr == first.s_addr;
+			expect(net_slot_counters(slot, &counters) == 0);
+			expect_equal(counters.tx_packets, 0);
+		}
+	expect(found);
+
+	/* One with a socket left in it, and a tainted one, do not. */
+	enter(net_slot_ns(taken[0]));
+	int left = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	enter(router_ns);
+	uint32_t gone[2] = {net_slot_address(taken[0]).s_addr, net_slot_address(taken[1]).s_addr};
+	for (int i = 0; i < 8; i++)
+		net_give_back(taken[i], i == 1);
+	close(left);
+	for (int i = 0; i < 6; i++) {
+		taken[i] = net_take(&f);
+		expect(net_slot_address(taken[i]).s_addr != gone[0] && net_slot_address(taken[i]).s_addr != gone[1]);
+	}
+	for (int i = 0; i < 6; i++)
+		net_give_back(taken[i], false);
+
+	slot = net_take_lonely(&f);
+	must(slot, f.message);
+	expect_equal(run(net_slot_ns(slot), look_lonely, NULL), 0);
+	expect_equal(net_slot_address(slot).s_addr, 0);
+	expect(net_slot_counters(slot, &counters) == 0);
+	net_give_back(slot, false);
+}
+
+static void test_publish(struct net_slot *slot)
+{
+	struct fault f = {0};
+	struct in_addr to = net_slot_address(slot);
+	pid_t server = serve(net_slot_ns(slot), echo_server, at("0.0.0.0", 80));
+	pid_t udp_server = serve(net_slot_ns(slot), udp_echo_server, at("0.0.0.0", 53));
+	struct publish *p = publish_open(false, "*", 0, to, 80, &f), *u = publish_open(true, "*", 0, to, 53, &f);
+	must(p && u, f.subject);
+	struct target v4 = at("127.0.0.1", publish_host_port(p)), v6 = at("::1", publish_host_port(p));
+	expect_equal(run(host_ns, echo_client, &v4), 0);
+	expect_equal(run(host_ns, echo_client, &v6), 0);
+	v4.amount = 96 << 20;
+	expect_equal(run(host_ns, integrity_client, &v4), 0);
+	struct target udp4 = at("127.0.0.1", publish_host_port(u)), udp6 = at("::1", publish_host_port(u));
+	expect_equal(run(host_ns, udp_client, &udp4), 0);
+	expect_equal(run(host_ns, udp_client, &udp6), 0);
+	/* From outside, a port on the loopback is not there. */
+	struct target foreign = at("192.0.2.2", publish_host_port(p));
+	expect_equal(run(outside_ns, echo_client, &foreign), ECONNREFUSED);
+
+	/* The same number again is an error that names it; on another protocol it is free. */
+	char subject[64];
+	snprintf(subject, sizeof(subject), "127.0.0.1:%u/tcp", publish_host_port(p));
+	expect(!publish_open(false, "*", publish_host_port(p), to, 80, &f));
+	expect_equal(f.error, EADDRINUSE);
+	expect(strcmp(f.step, "publish") == 0 && strcmp(f.subject, subject) == 0);
+	memset(&f, 0, sizeof(f));
+	/* Somebody has only the ::1 twin. */
+	enter(host_ns);
+	int twin = bound(&(struct target){.family = AF_INET6, .ip = "::1", .port = 39123}, SOCK_STREAM);
+	enter(router_ns);
+	expect(!publish_open(false, "*", 39123, to, 80, &f));
+	expect(f.error == EADDRINUSE && strcmp(f.subject, "[::1]:39123/tcp") == 0);
+	close(twin);
+	memset(&f, 0, sizeof(f));
+	expect(!publish_open(false, "300.1.1.1", 0, to, 80, &f));
+	expect_equal(f.error, EINVAL);
+	memset(&f, 0, sizeof(f));
+
+	/* One address of the host, reached from the outside; UDP answers come from the address that was asked. */
+	struct publish *wide = publish_open(false, "192.0.2.2", 8080, to, 80, &f), *wide_udp = publish_open(true, "0.0.0.0", 5353, to, 53, &f);
+	must(wide && wide_udp, f.subject);
+	struct target from_outside = at("192.0.2.2", 8080), udp_outside = at("192.0.2.2", 5353);
+	expect_equal(run(outside_ns, echo_client, &from_outside), 0);
+	expect_equal(run(outside_ns, udp_client, &udp_outside), 0);
+	publish_close(wide);
+	publish_close(wide_udp);
+	expect_equal(run(outside_ns, echo_client, &from_outside), ECONNREFUSED);
+
+	/* Nobody listens in the container: reset, soon. */
+	struct publish *closed = publish_open(false, "*", 0, to, 81, &f);
+	struct target refused = at("127.0.0.1", publish_host_port(closed));
+	double start = seconds();
+	expect_equal(run(host_ns, echo_client, &refused), ECONNRESET);
+	expect(seconds() - start < 0.5);
+	publish_close(closed);
+
+	if (router.host.s_addr) {
+		struct target direct = at_address(to, 80);
+		expect_equal(run(host_ns, echo_client, &direct), 0);
+		if (bench)
+			printf("container's own address: %ld round trips/s\n", run(host_ns, trips_client, &direct));
+	}
+	if (bench) {
+		pid_t sink = serve(net_slot_ns(slot), sink_server, at("0.0.0.0", 90));
+		struct publish *s = publish_open(false, "*", 0, to, 90, &f);
+		struct target sunk = at("127.0.0.1", publish_host_port(s)), direct = at_address(to, 90);
+		printf("published tcp: %ld MB/s, %ld round trips/s, %ld connections/s\n", run(host_ns, throughput_client, &sunk),
+			run(host_ns, trips_client, &v4), run(host_ns, connections_client, &v4));
+		printf("published udp: %ld round trips/s\n", run(host_ns, udp_trips_client, &udp4));
+		printf("container's own address: %ld MB/s\n", run(host_ns, throughput_client, &direct));
+		publish_close(s);
+		stop(sink);
+	}
+	/* Closing ends its connections. */
+	pid_t client = spawn(host_ns, trips_client, &v4);
+	let_pass(100);
+	publish_close(p);
+	expect_equal(await(client, 5), -2);
+	publish_close(u);
+	stop(server);
+	stop(udp_server);
+}
+
+static void test_names(struct net_slot *slot)
+{
+	struct in_addr mine = net_slot_address(slot);
+	int ns = net_slot_ns(slot);
+	char reverse[64];
+	uint32_t ip = ntohl(mine.s_addr);
+	snprintf(reverse, sizeof(reverse), "%u.%u.%u.%u.in-addr.arpa", ip & 255, ip >> 8 & 255, ip >> 16 & 255, ip >> 24);
+	expect(names_add(slot, "db", mine) == 0 && names_add(slot, "db.example", mine) == 0);
+	for (int tcp = 0; tcp < 2; tcp++) {
+		struct question q = {router.gateway, "dB", 1, tcp};
+		expect_equal(run(ns, ask, &q), 1);
+		expect_equal(board->counter, ip);
+		q.type = 28;
+		expect_equal(run(ns, ask, &q), 0);
+		q = (struct question){router.gateway, "DB.Example", 1, tcp};
+		expect_equal(run(ns, ask, &q), 1);
+		q = (struct question){router.gateway, "www.example.org", 1, tcp};
+		expect_equal(run(ns, ask, &q), 1);
+		expect_equal(board->counter, 0xcb007105);
+		q = (struct question){router.gateway, reverse, 12, tcp};
+		expect_equal(run(ns, ask, &q), 1);
+		q = (struct question){router.gateway, "9.9", 1, tcp};
+		expect_equal(run(ns, ask, &q), 1);
+	}
+	/* The first server never answers this over UDP, the second is not there: SERVFAIL after a while, not never. */
+	struct question slow = {router.gateway, "slow", 1, false};
+	double start = seconds();
+	expect_equal(run(ns, ask, &slow), 2000);
+	expect(seconds() - start < 6);
+	names_remove(slot);
+	struct question q = {router.gateway, "db", 1, false};
+	expect_equal(run(ns, ask, &q), 1);
+	expect_equal(board->counter, 0xcb007105);
+
+	/* Any bytes at all. */
+	uint8_t query[300], answer[DNS_ANSWER_SIZE];
+	size_t size;
+	srandom(7);
+	for (int i = 0; i < 200000; i++) {
+		size_t length = (size_t)random() % sizeof(query);
+		for (size_t k = 0; k < length; k++)
+			query[k] = (uint8_t)(random() & (k < 6 ? 1 : 7));
+		size = 0;
+		if (names_answer(query, length, answer, &size) == DNS_ANSWERED)
+			expect(size >= 12 && size <= DNS_ANSWER_SIZE);
+	}
+	static const uint8_t endless[] = {0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 0x0c, 0, 1, 0, 1};
+	expect_equal(names_answer(endless, sizeof(endless), answer, &size), DNS_ANSWERED);
+	expect_equal(answer[3] & 15, 1);
+}
+
+static void test_egress(struct net_slot *slot)
+{
+	int ns = net_slot_ns(slot);
+	pid_t server = serve(outside_ns, echo_server, at("198.51.100.1", 7000));
+	pid_t udp_server = serve(outside_ns, udp_echo_server, at("198.51.100.1", 7000));
+	struct target tcp = at("198.51.100.1", 7000), refused = at("198.51.100.1", 7001), nowhere = at("203.0.113.7", 80),
+		silent = at("198.51.100.9", 80), loopback = at("127.0.0.53", 53), zero = at("0.0.0.1", 53);
+	expect_equal(run(ns, echo_client, &tcp), 0);
+	tcp.amount = 48 << 20;
+	expect_equal(run(ns, integrity_client, &tcp), 0);
+	/* What the host itself would see. */
+	expect_equal(run(ns, echo_client, &refused), ECONNREFUSED);
+	expect_equal(run(ns, echo_client, &nowhere), run(host_ns, echo_client, &nowhere));
+	expect_equal(run(ns, pending_client, &silent), 0);
+	expect(run(ns, echo_client, &loopback) != 0);
+	expect(run(ns, echo_client, &zero) != 0);
+	expect_equal(run(ns, udp_client, &tcp), 0);
+	expect_equal(run(ns, udp_client, &refused), ECONNREFUSED);
+	expect_equal(run(ns, ping_client, &tcp), 0);
+	/* The host's own services on its outer address. */
+	pid_t local = serve(host_ns, echo_server, at("192.0.2.2", 7002));
+	struct target hosts = at("192.0.2.2", 7002);
+	expect_equal(run(ns, echo_client, &hosts), 0);
+	stop(local);
+	/* The listener of the transparent connections is none of the containers' business. */
+	struct target gateway = at_address(router.gateway, 22);
+	expect_equal(run(ns, echo_client, &gateway), ECONNREFUSED);
+	if (bench) {
+		pid_t sink = serve(outside_ns, sink_server, at("198.51.100.1", 9000));
+		struct target sunk = at("198.51.100.1", 9000);
+		printf("egress tcp: %ld MB/s, %ld round trips/s, %ld connections/s; from the host itself: %ld MB/s, %ld round trips/s\n",
+			run(ns, throughput_client, &sunk), run(ns, trips_client, &tcp), run(ns, connections_client, &tcp),
+			run(host_ns, throughput_client, &sunk), run(host_ns, trips_client, &tcp));
+		printf("egress udp: %ld round trips/s\n", run(ns, udp_trips_client, &tcp));
+		stop(sink);
+	}
+	stop(server);
+	stop(udp_server);
+}
+
+static void test_between(struct net_slot *one, struct net_slot *other)
+{
+	pid_t server = serve(net_slot_ns(one), echo_server, at("0.0.0.0", 5432));
+	struct target t = at_address(net_slot_address(one), 5432);
+	expect_equal(run(net_slot_ns(other), echo_client, &t), 0);
+	stop(server);
+}
+
+/* Another session on the same host, in another process, at the same time. */
+static long other_session(const void *argument)
+{
+	(void)argument;
+	struct net_facts facts;
+	struct fault f = {0};
+	router = (struct router){.ns = -1, .rtnl = {.fd = -1}};
+	must(unshare(CLONE_NEWNET) == 0, "unshare");
+	if (net_open(true, host_ns, "", &facts, &f) < 0)
+		return -1;
+	snprintf(board->text, sizeof(board->text), "%s", facts.subnet);
+	return facts.host_reachable;
+}
+
+static int count_links(int ns, const char *prefix)
+{
+	enter(ns);
+	int count = 0;
+	struct if_nameindex *links = if_nameindex();
+	for (struct if_nameindex *l = links; l && l->if_index; l++)
+		count += strncmp(l->if_name, prefix, strlen(prefix)) == 0;
+	if_freenameindex(links);
+	enter(router_ns);
+	return count;
+}
+
+static void figures(void)
+{
+	struct fault f = {0};
+	struct net_slot *slots[64];
+	double start = seconds();
+	for (int i = 0; i < 64; i++)
+		slots[i] = net_take(&f);
+	double made = seconds() - start;
+	for (int i = 0; i < 64; i++)
+		net_give_back(slots[i], true);
+	let_pass(300);
+	int cycles = 20000;
+	start = seconds();
+	for (int i = 0; i < cycles; i++)
+		net_give_back(net_take(&f), false);
+	double reused = seconds() - start;
+	printf("pool: %.0f us a new namespace, %.2f us a take and give back of a clean one (%.0f/s)\n", made / 64 * 1e6,
+		reused / cycles * 1e6, cycles / reused);
+}
+
+static void test_session(bool rooted)
+{
+	struct net_facts facts;
+	struct fault f = {0};
+	pid_t udp = serve(host_ns, resolver_udp, at("127.0.0.53", 53)), tcp = serve(host_ns, resolver_tcp, at("127.0.0.53", 53));
+	double start = seconds();
+	if (net_open(rooted, host_ns, "127.0.0.53,127.0.0.54", &facts, &f) < 0) {
+		printf("net_open: %s %s %s %s\n", f.step, f.subject, strerror(f.error), f.message);
+		exit(1);
+	}
+	if (bench)
+		printf("%s: net_open %.1f ms, %s, gateway %s\n", rooted ? "root" : "rootless", (seconds() - start) * 1e3, facts.subnet, facts.gateway);
+	if (*facts.warning)
+		printf("warning: %s\n", facts.warning);
+	expect_equal(facts.host_reachable, rooted);
+	expect_equal(count_links(host_ns, "mf-"), rooted);
+	test_pool();
+	struct net_slot *one = net_take(&f), *other = net_take(&f);
+	test_between(one, other);
+	test_publish(one);
+	test_names(one);
+	if (facts.egress)
+		test_egress(other);
+	else
+		printf("skipped: egress, see the warning\n");
+	if (rooted) {
+		expect_equal(run(host_ns, other_session, NULL), 1);
+		expect(strcmp(board->text, facts.subnet) != 0);
+	}
+	net_give_back(one, false);
+	net_give_back(other, false);
+	if (bench)
+		figures();
+	net_close();
+	stop(udp);
+	stop(tcp);
+	/* The namespace dies with its last descriptor; the kernel cleans up a little later. */
+	router_ns = -1;
+}
+
+int main(int argc, char **argv)
+{
+	bench = argc > 1 && strcmp(argv[1], "bench") == 0;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGPIPE, SIG_IGN);
+	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	must(board != MAP_FAILED, "mmap");
+	if (geteuid() != 0 && unshare(CLONE_NEWUSER) < 0) {
+		printf("skipped: needs root or a user namespace (%s)\n", strerror(errno));
+		return 0;
+	}
+	for (int rooted = 1; rooted >= 0; rooted--) {
+		pid_t pid = fork();
+		must(pid >= 0, "fork");
+		if (!pid) {
+			/* Rootless: as little as an own user namespace gives. */
+			if (!rooted)
+				must(unshare(CLONE_NEWUSER) == 0, "unshare");
+			make_world();
+			serve_host_sockets();
+			test_session(rooted);
+			int host = host_ns;
+			if (rooted) {
+				must(unshare(CLONE_NEWNET) == 0, "unshare");
+				router_ns = new_namespace();
+				close(router_ns);
+				router_ns = new_namespace();
+				int left = 1;
+				for (int i = 0; i < 300 && left; i++) {
+					usleep(10000);
+					left = count_links(host, "mf-");
+				}
+				expect_equal(left, 0);
+			}
+			printf("%u checks, %u failed\n", checks, failures);
+			_exit(failures ? 1 : 0);
+		}
+		int status;
+		must(waitpid(pid, &status, 0) == pid, "waitpid");
+		if (status)
+			return 1;
+	}
+	return 0;
+}

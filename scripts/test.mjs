@@ -1,0 +1,93 @@
+// `npm test`: everything that must hold, in one command, and the count of it on the last line.
+//
+//   1. the build, so that what is tested is what is in the tree
+//   2. native tests, plain and under the sanitizers (native/Makefile)
+//   3. type check, formatter and linter
+//   4. Vitest: real containers, as root and as an ordinary user
+//
+// A step that fails does not stop the others. Arguments go to Vitest: `npm test -- test/cli`.
+import { spawn } from 'node:child_process'
+import { readFileSync, rmSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+process.chdir(fileURLToPath(new URL('..', import.meta.url)))
+
+const RESULTS = '.vitest-results.json'
+const total = { passed: 0, failed: 0, skipped: 0 }
+
+/** Runs a program with its output passed on; `line` sees each line of its stdout as well. */
+function run(title, program, args, line = () => {}) {
+  console.log(`\n— ${title}: ${[program, ...args].join(' ')}`)
+  return new Promise((resolve) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'], env: environment() })
+    let rest = ''
+    child.stdout.on('data', (chunk) => {
+      process.stdout.write(chunk)
+      const lines = (rest + chunk).split('\n')
+      rest = lines.pop()
+      lines.forEach(line)
+    })
+    child.on('error', (error) => {
+      console.log(`${program}: ${error.message}`)
+      resolve(false)
+    })
+    child.on('close', (code) => resolve(code === 0))
+  })
+}
+
+/** The output is a pipe here, so colours are asked for where this program's own output can show them. */
+function environment() {
+  const colours = process.stdout.isTTY && !process.env.NO_COLOR ? { FORCE_COLOR: '1' } : {}
+  return { ...process.env, ...colours }
+}
+
+async function check(title, program, args) {
+  const passed = await run(title, program, args)
+  if (!passed) console.log(`failed: ${title}`)
+  total[passed ? 'passed' : 'failed']++
+}
+
+async function native() {
+  const counts = { passed: 0, failed: 0, skipped: 0 }
+  const passed = await run(
+    'native tests',
+    'make',
+    ['--no-print-directory', '-k', '-j2', '-C', 'native', 'test'],
+    (line) => {
+      const verdict = /^(passed|failed|skipped) /.exec(line)?.[1]
+      if (verdict) counts[verdict]++
+    },
+  )
+  for (const verdict of Object.keys(total)) total[verdict] += counts[verdict]
+  // What does not compile has printed no verdict.
+  if (!passed && counts.failed === 0) total.failed++
+}
+
+async function vitest() {
+  rmSync(RESULTS, { force: true })
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${RESULTS}`]
+  const args = ['node_modules/vitest/vitest.mjs', 'run', ...reporters, ...process.argv.slice(2)]
+  const passed = await run('tests', process.execPath, args)
+  try {
+    const results = JSON.parse(readFileSync(RESULTS, 'utf8'))
+    total.passed += results.numPassedTests
+    total.failed += results.numFailedTests
+    total.skipped += results.numPendingTests + results.numTodoTests
+    // A file that could not be loaded, or an error outside every test, has no failed test to show for it.
+    if (!passed && results.numFailedTests === 0) total.failed++
+  } catch {
+    total.failed++
+  } finally {
+    rmSync(RESULTS, { force: true })
+  }
+}
+
+await check('build', process.execPath, ['scripts/build.mjs'])
+await native()
+await check('type check', process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '-p', 'tsconfig.json'])
+await check('format and lint', process.execPath, ['node_modules/@biomejs/biome/bin/biome', 'check', '.'])
+await vitest()
+
+const skipped = total.skipped ? `, ${total.skipped} skipped` : ''
+console.log(`\n${total.passed} passed, ${total.failed} failed${skipped}`)
+process.exitCode = total.failed === 0 ? 0 : 1

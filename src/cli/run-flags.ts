@@ -1,0 +1,332 @@
+/** The flags of `mayfly run`: docker's, and what they mean as {@link ContainerOptions}. */
+import { readFileSync, statSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import type {
+  ContainerOptions,
+  Device,
+  DeviceRate,
+  NamespaceMode,
+  ResourceLimits,
+  RootFilesystem,
+  SeccompProfile,
+  Ulimit,
+} from '../engine/options.js'
+import { parseVariable, readEnvironmentFile } from './environment.js'
+import { parseMount, parseTmpfs, parseVolume } from './mount.js'
+import { parsePort } from './port.js'
+import { parseNumber, parseSize, parseSizeOrUnlimited } from './size.js'
+import { UsageError } from './usage-error.js'
+
+/** What commander makes of the command line: texts, to be understood in {@link containerOptions}. */
+export interface RunFlags {
+  readonly addHost?: readonly string[]
+  readonly blkioWeight?: string
+  readonly capAdd?: readonly string[]
+  readonly capDrop?: readonly string[]
+  readonly cpuShares?: string
+  readonly cpus?: string
+  readonly cpusetCpus?: string
+  readonly cpusetMems?: string
+  readonly detach?: boolean
+  readonly device?: readonly string[]
+  readonly deviceReadBps?: readonly string[]
+  readonly deviceReadIops?: readonly string[]
+  readonly deviceWriteBps?: readonly string[]
+  readonly deviceWriteIops?: readonly string[]
+  readonly dns?: readonly string[]
+  readonly dnsOption?: readonly string[]
+  readonly dnsSearch?: readonly string[]
+  readonly domainname?: string
+  readonly entrypoint?: string
+  readonly env?: readonly string[]
+  readonly envFile?: readonly string[]
+  readonly groupAdd?: readonly string[]
+  readonly hostname?: string
+  readonly init?: boolean
+  readonly interactive?: boolean
+  readonly ipc?: string
+  readonly label?: readonly string[]
+  readonly memory?: string
+  readonly memoryReservation?: string
+  readonly memorySwap?: string
+  readonly mount?: readonly string[]
+  readonly name?: string
+  readonly network?: string
+  readonly networkAlias?: readonly string[]
+  readonly oomScoreAdj?: string
+  readonly pid?: string
+  readonly pidsLimit?: string
+  readonly privileged?: boolean
+  readonly publish?: readonly string[]
+  readonly readOnly?: boolean
+  readonly rootfs?: string
+  readonly securityOpt?: readonly string[]
+  readonly shmSize?: string
+  readonly stopSignal?: string
+  readonly stopTimeout?: string
+  readonly sysctl?: readonly string[]
+  readonly tmpfs?: readonly string[]
+  readonly tty?: boolean
+  readonly ulimit?: readonly string[]
+  readonly user?: string
+  readonly uts?: string
+  readonly volume?: readonly string[]
+  readonly workdir?: string
+}
+
+const append = (value: string, previous: readonly string[] = []) => [...previous, value]
+
+/** Adds the flags to a command. */
+export function declareRunFlags(command: Command): Command {
+  const many = (flags: string, description: string) =>
+    command.addOption(new Option(flags, description).argParser(append))
+  command.option('--rootfs <dir|tar>', 'root file system: a directory, or a tar file (plain or gzip)')
+  many('--add-host <name:address>', 'line for /etc/hosts')
+  command.option('--blkio-weight <weight>', 'relative weight of block I/O, 10 to 1000')
+  many('--cap-add <capability>', 'add a Linux capability')
+  many('--cap-drop <capability>', 'drop a Linux capability')
+  command.option('-c, --cpu-shares <weight>', 'relative weight of processor time')
+  command.option('--cpus <number>', 'processors, such as 1.5')
+  command.option('--cpuset-cpus <list>', 'processors by number, such as 0-2,5')
+  command.option('--cpuset-mems <list>', 'memory nodes by number')
+  command.option('-d, --detach', 'not available: containers end with their command')
+  many('--device <host[:container[:rwm]]>', 'host device to use')
+  many('--device-read-bps <device:rate>', 'bytes a second read from a device')
+  many('--device-read-iops <device:rate>', 'reads a second from a device')
+  many('--device-write-bps <device:rate>', 'bytes a second written to a device')
+  many('--device-write-iops <device:rate>', 'writes a second to a device')
+  many('--dns <address>', 'name server')
+  many('--dns-option <option>', 'option for /etc/resolv.conf')
+  many('--dns-search <domain>', 'search domain')
+  command.option('--domainname <name>', 'NIS domain name')
+  command.option('--entrypoint <program>', 'program; the other words are its arguments')
+  many('-e, --env <name=value>', 'environment variable; a name alone passes yours on')
+  many('--env-file <file>', 'file of environment variables')
+  many('--group-add <group>', 'further group')
+  command.option('-h, --hostname <name>', 'host name')
+  command.option('--init', 'a PID 1 that reaps processes and passes signals on')
+  command.option('-i, --interactive', 'pass stdin on')
+  command.option('--ipc <mode>', 'private, host or container:NAME')
+  many('-l, --label <key=value>', 'label')
+  command.option('-m, --memory <size>', 'memory limit, such as 64m')
+  command.option('--memory-reservation <size>', 'memory the kernel tries to stay below when it is short')
+  command.option('--memory-swap <size>', 'memory and swap together; -1 for unlimited swap')
+  many('--mount <fields>', 'type=bind,source=…,target=…[,readonly] or type=tmpfs,target=…')
+  command.option('--name <name>', 'name of the container')
+  command.option('--network <mode>', 'bridge, none, host or container:NAME')
+  command.addOption(new Option('--net <mode>').hideHelp())
+  many('--network-alias <name>', 'further name on the network')
+  command.option('--oom-score-adj <number>', 'preference of the out-of-memory killer, -1000 to 1000')
+  command.option('--pid <mode>', 'private, host or container:NAME')
+  command.option('--pids-limit <number>', 'processes and threads; -1 for unlimited')
+  command.option('--privileged', 'all capabilities and devices, nothing masked')
+  many('-p, --publish <port>', 'port on the host: [ip:][host port:]port[/udp]')
+  command.option('--read-only', 'root file system read-only')
+  command.option('--rm', 'remove the container at its exit: always so')
+  many('--security-opt <option>', 'seccomp=unconfined, seccomp=FILE or no-new-privileges')
+  command.option('--shm-size <size>', 'size of /dev/shm')
+  command.option('--stop-signal <signal>', 'signal that asks it to end')
+  command.option('--stop-timeout <seconds>', 'time from that signal to SIGKILL')
+  many('--sysctl <name=value>', 'kernel parameter')
+  many('--tmpfs <path[:options]>', 'file system in memory')
+  command.option('-t, --tty', 'give it a terminal')
+  many('--ulimit <name=soft[:hard]>', 'resource limit')
+  command.option('-u, --user <user[:group]>', 'user, looked up inside')
+  command.option('--uts <mode>', 'private or host')
+  many('-v, --volume <host:container[:ro]>', 'host directory or file')
+  command.option('-w, --workdir <directory>', 'working directory')
+  return command
+}
+
+/** What the command line asks for. Throws {@link UsageError}; the engine checks the rest. */
+export function containerOptions(
+  flags: RunFlags & { readonly net?: string },
+  words: readonly string[],
+): ContainerOptions {
+  if (flags.detach) {
+    throw new UsageError(
+      '--detach is not available: a container ends with its command',
+      'put the command itself in the background',
+    )
+  }
+  if (flags.rootfs === undefined) {
+    throw new UsageError(
+      words[0] ? `Cannot run "${words[0]}": images come with the next version` : 'Nothing to run',
+      'name a root file system: mayfly run --rootfs DIR|TAR COMMAND',
+    )
+  }
+  const command = flags.entrypoint ? [flags.entrypoint, ...words] : words
+  if (command.length === 0)
+    throw new UsageError('The command is missing', 'mayfly run --rootfs DIR|TAR COMMAND [ARGUMENT…]')
+  const security = securityOptions(flags.securityOpt ?? [])
+  const network = flags.network ?? flags.net
+  const size = { columns: process.stdout.columns || 80, rows: process.stdout.rows || 24 }
+  return defined<ContainerOptions>({
+    rootfs: rootFilesystem(flags.rootfs),
+    command,
+    capAdd: flags.capAdd,
+    capDrop: flags.capDrop,
+    createWorkdir: flags.workdir === undefined ? undefined : true,
+    devices: flags.device?.map(parseDevice),
+    dns: flags.dns,
+    dnsOptions: flags.dnsOption,
+    dnsSearch: flags.dnsSearch,
+    domainname: flags.domainname,
+    env: environment(flags),
+    extraHosts: flags.addHost && Object.fromEntries(flags.addHost.map(parseHost)),
+    groups: flags.groupAdd,
+    hostname: flags.hostname,
+    init: flags.init,
+    ipc: flags.ipc as NamespaceMode | undefined,
+    labels: flags.label && Object.fromEntries(flags.label.map((label) => pair('--label', label, ''))),
+    limits: limits(flags),
+    mounts: [
+      ...(flags.volume ?? []).map((text) => parseVolume(text)),
+      ...(flags.mount ?? []).map((text) => parseMount(text)),
+    ],
+    name: flags.name,
+    network: (network === 'default' ? 'bridge' : network) as ContainerOptions['network'] | undefined,
+    networkAliases: flags.networkAlias,
+    noNewPrivileges: security.noNewPrivileges,
+    oomScoreAdj: optional(flags.oomScoreAdj, (text) => parseNumber('--oom-score-adj', text)),
+    pid: flags.pid as NamespaceMode | undefined,
+    ports: flags.publish?.flatMap(parsePort),
+    privileged: flags.privileged,
+    readonlyRootfs: flags.readOnly,
+    seccomp: security.seccomp,
+    shmSizeBytes: optional(flags.shmSize, (text) => parseSize('--shm-size', text)),
+    stdin: flags.interactive,
+    stopSignal: flags.stopSignal,
+    stopTimeoutMs: optional(flags.stopTimeout, stopTimeout),
+    sysctls: flags.sysctl && Object.fromEntries(flags.sysctl.map((text) => pair('--sysctl', text))),
+    tmpfs: flags.tmpfs && Object.fromEntries(flags.tmpfs.map(parseTmpfs)),
+    tty: flags.tty ? size : undefined,
+    ulimits: flags.ulimit && Object.fromEntries(flags.ulimit.map(parseUlimit)),
+    user: flags.user,
+    uts: flags.uts as 'private' | 'host' | undefined,
+    workdir: flags.workdir,
+  })
+}
+
+type Undefinable<T> = { readonly [Key in keyof T]: T[Key] | undefined }
+
+/** Leaves out what was not given, so that the engine's defaults hold. */
+function defined<T extends object>(fields: Undefinable<T>): T {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T
+}
+
+function optional<T>(text: string | undefined, parse: (text: string) => T): T | undefined {
+  return text === undefined ? undefined : parse(text)
+}
+
+function rootFilesystem(path: string): RootFilesystem {
+  const absolute = resolve(path)
+  // What does not exist is the engine's to tell.
+  return statSync(absolute, { throwIfNoEntry: false })?.isFile() ? { tar: absolute } : { directory: absolute }
+}
+
+function environment(flags: RunFlags): Record<string, string> {
+  const fromFiles = (flags.envFile ?? []).flatMap(readEnvironmentFile)
+  const fromFlags = (flags.env ?? [])
+    .map((text) => parseVariable('--env', text))
+    .filter((variable) => variable !== undefined)
+  return Object.fromEntries([...fromFiles, ...fromFlags])
+}
+
+function limits(flags: RunFlags): ResourceLimits | undefined {
+  const rates = (flag: string, texts: readonly string[] | undefined, parse: (flag: string, text: string) => number) =>
+    texts?.map((text) => parseRate(flag, text, parse))
+  const limits = defined<ResourceLimits>({
+    memoryBytes: optional(flags.memory, (text) => parseSize('--memory', text)),
+    memoryReservationBytes: optional(flags.memoryReservation, (text) => parseSize('--memory-reservation', text)),
+    memorySwapBytes: optional(flags.memorySwap, (text) => parseSizeOrUnlimited('--memory-swap', text)),
+    cpus: optional(flags.cpus, (text) => parseNumber('--cpus', text, { fraction: true })),
+    cpuShares: optional(flags.cpuShares, (text) => parseNumber('--cpu-shares', text)),
+    cpusetCpus: flags.cpusetCpus,
+    cpusetMems: flags.cpusetMems,
+    pids: optional(flags.pidsLimit, (text) => parseNumber('--pids-limit', text)),
+    blkioWeight: optional(flags.blkioWeight, (text) => parseNumber('--blkio-weight', text)),
+    deviceReadBps: rates('--device-read-bps', flags.deviceReadBps, parseSize),
+    deviceWriteBps: rates('--device-write-bps', flags.deviceWriteBps, parseSize),
+    deviceReadIops: rates('--device-read-iops', flags.deviceReadIops, parseNumber),
+    deviceWriteIops: rates('--device-write-iops', flags.deviceWriteIops, parseNumber),
+  })
+  return Object.keys(limits).length > 0 ? limits : undefined
+}
+
+function parseRate(flag: string, text: string, parse: (flag: string, text: string) => number): DeviceRate {
+  const colon = text.lastIndexOf(':')
+  if (colon < 1) throw new UsageError(`${flag} must be device:rate, such as /dev/sda:1mb, not "${text}"`)
+  return { path: text.slice(0, colon), rate: parse(flag, text.slice(colon + 1)) }
+}
+
+function parseDevice(text: string): Device {
+  const [host = '', second, third, ...rest] = text.split(':')
+  const isPermissions = (word: string) => /^[rwm]{1,3}$/.test(word)
+  const container = second !== undefined && !(third === undefined && isPermissions(second)) ? second : undefined
+  const permissions = third ?? (container === undefined ? second : undefined)
+  if (!host || rest.length > 0 || (permissions !== undefined && !isPermissions(permissions))) {
+    throw new UsageError(`--device must be host[:container[:rwm]], not "${text}"`)
+  }
+  return defined<Device>({ host, container, permissions })
+}
+
+/** `name:address` or `name=address`; the address may be IPv6, with or without brackets. */
+function parseHost(text: string): [string, string] {
+  const [, name, address] = /^([^:=]+)[:=]\[?(.+?)\]?$/.exec(text) ?? []
+  if (!name || !address) throw new UsageError(`--add-host must be name:address, not "${text}"`)
+  return [name, address]
+}
+
+function pair(flag: string, text: string, missing?: string): [string, string] {
+  const equals = text.indexOf('=')
+  if (equals < 0 && missing !== undefined && text) return [text, missing]
+  if (equals < 1) throw new UsageError(`${flag} must be name=value, not "${text}"`)
+  return [text.slice(0, equals), text.slice(equals + 1)]
+}
+
+function parseUlimit(text: string): [string, Ulimit] {
+  const [name, values] = pair('--ulimit', text)
+  const [soft = '', hard, ...rest] = values.split(':')
+  if (rest.length > 0) throw new UsageError(`--ulimit must be name=soft[:hard], not "${text}"`)
+  const number = (word: string) => (word === 'unlimited' ? -1 : parseNumber(`--ulimit ${name}`, word))
+  return [name, hard === undefined ? { soft: number(soft) } : { soft: number(soft), hard: number(hard) }]
+}
+
+function stopTimeout(text: string): number {
+  const seconds = parseNumber('--stop-timeout', text)
+  return seconds === -1 ? -1 : seconds * 1000
+}
+
+interface SecurityOptions {
+  readonly seccomp?: 'unconfined' | SeccompProfile
+  readonly noNewPrivileges?: boolean
+}
+
+function securityOptions(options: readonly string[]): SecurityOptions {
+  let result: SecurityOptions = {}
+  for (const option of options) {
+    const [, key = '', value] = /^([^=:]+)(?:[=:](.*))?$/s.exec(option) ?? []
+    if (key === 'no-new-privileges') result = { ...result, noNewPrivileges: value !== 'false' }
+    else if (key === 'seccomp' && value === 'unconfined') result = { ...result, seccomp: 'unconfined' }
+    else if (key === 'seccomp' && value) result = { ...result, seccomp: readProfile(value) }
+    else if (!((key === 'apparmor' || key === 'label') && value !== undefined)) {
+      // apparmor and label change nothing: mayfly sets no such label in the first place.
+      throw new UsageError(
+        `--security-opt "${option}" is not known`,
+        'seccomp=unconfined, seccomp=FILE and no-new-privileges are',
+      )
+    }
+  }
+  return result
+}
+
+function readProfile(path: string): SeccompProfile {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as SeccompProfile
+  } catch (error) {
+    const why = error instanceof SyntaxError ? 'not JSON' : (error as NodeJS.ErrnoException).code
+    throw new UsageError(`--security-opt seccomp=${path}: ${why}`)
+  }
+}

@@ -1,0 +1,460 @@
+/** One container of an engine. */
+
+import type { Writable } from 'node:stream'
+import { type ByteSource, receiveArchive, sendArchive } from './archive.js'
+import type { Bulk } from './bulk.js'
+import type { EngineContext } from './context.js'
+import type { WaitOptions } from './deadline.js'
+import { MayflyError } from './errors.js'
+import {
+  type ExecBufferedOptions,
+  type ExecProcess,
+  type ExecResult,
+  execBuffered,
+  execStream,
+  resizeTerminal,
+} from './exec.js'
+import { type ContainerInspection, inspectLife } from './inspect.js'
+import { parseSignal } from './launch/validate.js'
+import type { ContainerExit, ContainerState, Life, ListeningPort } from './life.js'
+import { type LogEntry, type LogOptions, type LogSource, type LogTextOptions, openLogs, readLogText } from './logs.js'
+import type { ExecOptions } from './options.js'
+import { refusalError } from './refusal.js'
+import { signalName } from './signals.js'
+import { type ContainerStats, readStats } from './stats.js'
+import { ProcessStreams } from './streams.js'
+import { type WaitForLogOptions, waitForExit, waitForLog, waitForPort } from './wait.js'
+import type { PublishedFact, Reply } from './wire.js'
+
+export interface StopOptions {
+  /** Signal that asks it to end. @default the container's `stopSignal` */
+  readonly signal?: string | number
+  /** Milliseconds until SIGKILL follows; -1 waits for ever. @default the container's `stopTimeoutMs` */
+  readonly timeoutMs?: number
+}
+
+export interface CopyOptions {
+  /** Gives up with its reason. What was copied in until then stays. */
+  readonly signal?: AbortSignal
+}
+
+export interface CopyInOptions extends CopyOptions {
+  /** Keeps the owners that the archive names; otherwise everything belongs to root. @default true */
+  readonly keepOwners?: boolean
+}
+
+/** The streams of a container's first process. */
+export interface Attachment {
+  /** Its stdin, when the container has `stdin`. Ending it ends the container's. */
+  readonly stdin: Writable
+  /** Output, read once. Whoever does not read it stops nobody: it stays in the log. */
+  readonly stdout: AsyncIterableIterator<Uint8Array>
+  readonly stderr: AsyncIterableIterator<Uint8Array>
+  /** Changes the size of its terminal. */
+  resize(columns: number, rows: number): Promise<void>
+  /** Leaves; the container goes on. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * A container: made by `Engine.create`, or made and started by `Engine.start`.
+ *
+ * @example
+ * await using container = await engine.start({ rootfs: { directory: '/srv/rootfs' }, command: ['sleep', '60'] })
+ * const { stdout } = await container.exec(['id', '-u'])
+ */
+export class Container implements AsyncDisposable {
+  readonly #context: EngineContext
+  readonly #life: Life
+
+  /** @internal */
+  constructor(context: EngineContext, life: Life) {
+    this.#context = context
+    this.#life = life
+  }
+
+  /** 64 hexadecimal digits. */
+  get id(): string {
+    return this.#life.id
+  }
+
+  get name(): string {
+    return this.#life.name
+  }
+
+  get state(): ContainerState {
+    return this.#life.state
+  }
+
+  /** Its address in the session's network; '' when it has none of its own. */
+  get address(): string {
+    return this.#life.address
+  }
+
+  /** The network's gateway and name server; '' when it has none. */
+  get gateway(): string {
+    return this.#life.gateway
+  }
+
+  /** Published ports. */
+  get ports(): readonly PublishedFact[] {
+    return this.#life.ports
+  }
+
+  /** How it ended the last time, if it has. */
+  get exit(): ContainerExit | undefined {
+    return this.#life.exit
+  }
+
+  /**
+   * Port of the host that leads to this port of the container.
+   *
+   * Throws `RangeError` when the port is not published.
+   */
+  port(container: number, protocol: 'tcp' | 'udp' = 'tcp'): number {
+    const { ports, name } = this.#life
+    const found = ports.find((port) => port.container === container && port.protocol === protocol)
+    if (found) return found.host
+    const known = ports.map((port) => `${port.container}/${port.protocol}`).join(', ') || 'none'
+    throw new RangeError(`Port ${container}/${protocol} of "${name}" is not published (published: ${known})`)
+  }
+
+  /**
+   * Starts it, for the first time or after it has exited.
+   *
+   * Throws CONTAINER_RUNNING, and what is wrong with its options as far as only a start can tell.
+   */
+  async start(): Promise<void> {
+    const life = this.#life
+    if (life.isRunning) {
+      throw new MayflyError('CONTAINER_RUNNING', `Cannot start "${life.name}": it is ${life.state}`, { container: life.name })
+    }
+    await this.#launch()
+    this.#context.emit(life, { type: 'start' })
+  }
+
+  async #launch(): Promise<void> {
+    const life = this.#life
+    if (life.removal) {
+      throw new MayflyError('NO_SUCH_CONTAINER', `Cannot start "${life.name}": it was removed`, { container: life.name })
+    }
+    const before = { state: life.state, exit: life.exit }
+    const reply = await new Promise<Reply>((resolve, reject) => {
+      this.#context.session.send('start', ['id', life.id], (error, answer) => {
+        if (error !== undefined) {
+          reject(error)
+          return
+        }
+        // At once: the next line from the warden may be its exit.
+        if (answer.ok) {
+          life.started()
+          life.learn(answer)
+        }
+        resolve(answer)
+      })
+    })
+    if (reply.ok) return
+    Object.assign(life, before)
+    throw refusalError(reply, { verb: 'start', container: life.name, options: life.options })
+  }
+
+  /**
+   * Asks it to end and waits until it has: the stop signal first, SIGKILL after the time of grace. With `remove` (the
+   * default of containers), everything of it is gone then.
+   *
+   * Resolves to how it ended; at once when it had ended before.
+   */
+  async stop(options: StopOptions = {}): Promise<ContainerExit> {
+    const life = this.#life
+    const exit = await this.#end(options)
+    this.#context.emit(life, { type: 'stop' })
+    if (!life.isRestarting) await life.removal
+    return exit
+  }
+
+  async #end({ signal, timeoutMs }: StopOptions): Promise<ContainerExit> {
+    const life = this.#life
+    const number = signal === undefined ? life.options.stopSignal : parseSignal(signal, 'signal')
+    const grace = timeoutMs ?? life.options.stopTimeoutMs
+    if (!Number.isFinite(grace) || (grace < 0 && grace !== -1)) {
+      throw new RangeError(`timeoutMs must be a number of milliseconds from 0 on, or -1, not ${timeoutMs}`)
+    }
+    if (life.isRunning) {
+      const words = ['id', life.id, 'signal', String(number), 'grace', String(Math.round(grace))]
+      const reply = await this.#context.session.request('stop', words)
+      // It may have ended by itself in the meantime.
+      if (!reply.ok && life.isRunning) throw refusalError(reply, { verb: 'stop', container: life.name })
+    }
+    if (life.exit && !life.isRunning) return life.exit
+    return waitForExit(life, { timeoutMs: Number.POSITIVE_INFINITY })
+  }
+
+  /**
+   * Sends a signal to its first process.
+   *
+   * @default 'SIGKILL'
+   */
+  async kill(signal: string | number = 'SIGKILL'): Promise<void> {
+    const number = parseSignal(signal, 'signal')
+    await this.#request('signal', 'signal', ['signal', String(number)])
+    this.#context.emit(this.#life, { type: 'kill', signal: signalName(number) })
+  }
+
+  /** Freezes every process in it. */
+  async pause(): Promise<void> {
+    await this.#request('pause', 'pause')
+    if (this.#life.state === 'running') this.#life.state = 'paused'
+    this.#context.emit(this.#life, { type: 'pause' })
+  }
+
+  /** Lets it go on. */
+  async unpause(): Promise<void> {
+    await this.#request('unpause', 'unpause')
+    if (this.#life.state === 'paused') this.#life.state = 'running'
+    this.#context.emit(this.#life, { type: 'unpause' })
+  }
+
+  /**
+   * How it ends, or has ended. A signal or a timeout ends the wait, not the container.
+   *
+   * @default timeoutMs: as long as it takes
+   */
+  wait(options: WaitOptions = {}): Promise<ContainerExit> {
+    const wait = waitForExit(this.#life, { timeoutMs: Number.POSITIVE_INFINITY, ...options })
+    // A promise that somebody awaits should not die with an idle event loop.
+    this.#context.session.hold()
+    return wait.finally(() => this.#context.session.release())
+  }
+
+  /** As `wait`, with an end: throws TIMEOUT after 60 s unless told otherwise. */
+  waitForExit(options: WaitOptions = {}): Promise<ContainerExit> {
+    return waitForExit(this.#life, options)
+  }
+
+  /**
+   * Waits until something in it listens on a TCP port, on an address that is reachable from outside.
+   *
+   * It is told by the kernel, not polled. A port that was opened before the call counts too.
+   *
+   * Throws CONTAINER_EXITED, at once, with the last output, when the container ends before; TIMEOUT after 60 s unless
+   * told otherwise.
+   *
+   * @example
+   * await container.waitForPort(5432, { timeoutMs: 10_000 })
+   */
+  waitForPort(port: number, options: WaitOptions = {}): Promise<ListeningPort> {
+    return waitForPort(this.#context, this.#life, port, options)
+  }
+
+  /**
+   * Waits until the container prints a line that matches, and resolves to it.
+   *
+   * Output from before the call counts too, so there is no race with a fast service. Throws as `waitForPort`.
+   *
+   * @default times: 1
+   * @example
+   * await container.waitForLog(/ready to accept connections/, { times: 2 })
+   */
+  waitForLog(pattern: RegExp | string, options: WaitForLogOptions = {}): Promise<string> {
+    return waitForLog(this.#context, this.#life, this.#logSource('read the log of'), pattern, options)
+  }
+
+  /** Stops it, if it runs, and starts it again: same id, name, files and address; published ports stay open. */
+  async restart(options: StopOptions = {}): Promise<void> {
+    const life = this.#life
+    life.isRestarting = true
+    try {
+      if (life.isRunning) await this.#end(options)
+      await this.#launch()
+    } finally {
+      life.isRestarting = false
+    }
+    this.#context.emit(life, { type: 'restart' })
+  }
+
+  /**
+   * Removes it with every trace. May be called twice.
+   *
+   * Throws CONTAINER_RUNNING when it runs, unless `force` kills it first.
+   *
+   * @default force: false
+   */
+  async remove({ force = false }: { readonly force?: boolean } = {}): Promise<void> {
+    await this.#context.remove(this.#life, force)
+    this.#context.forgetLog(this.#life)
+  }
+
+  /** Gives it another name, under which the other containers find it at once. Throws NAME_TAKEN. */
+  rename(name: string): Promise<void> {
+    return this.#context.rename(this.#life, name)
+  }
+
+  /** Everything known about it, as plain data. */
+  inspect(): ContainerInspection {
+    return inspectLife(this.#life)
+  }
+
+  /** What it uses now. */
+  async stats(): Promise<ContainerStats> {
+    return readStats(await this.#request('stats', 'read the stats of'))
+  }
+
+  /**
+   * What it uses, again and again, until it exits or the loop is left.
+   *
+   * @default intervalMs: 1000
+   */
+  async *statsStream(
+    { intervalMs = 1000, signal }: { readonly intervalMs?: number; readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<ContainerStats, void, undefined> {
+    while (this.#life.isRunning) {
+      signal?.throwIfAborted()
+      yield await this.stats()
+      await waitForExit(this.#life, { timeoutMs: intervalMs, ...(signal ? { signal } : {}) }).catch((error) => {
+        if (!(error instanceof MayflyError && error.code === 'TIMEOUT')) throw error
+      })
+    }
+  }
+
+  /**
+   * Runs a program in it and collects what it prints.
+   *
+   * A program that fails is a result, not an error: look at `exitCode`. Throws PROGRAM_NOT_FOUND,
+   * PROGRAM_NOT_EXECUTABLE, USER_NOT_FOUND, CONTAINER_NOT_RUNNING and so on when it could not run.
+   *
+   * @example
+   * const { exitCode, stdout } = await container.exec(['psql', '-U', 'postgres', '-c', 'select 1'])
+   */
+  exec(options: ExecOptions | readonly string[], buffered: ExecBufferedOptions = {}): Promise<ExecResult> {
+    return execBuffered(this.#context, this.#life, options, buffered)
+  }
+
+  /**
+   * Runs a program in it with its streams in hand: for input, for long output, for terminals.
+   *
+   * @example
+   * await using shell = await container.execStream({ command: ['cat'], stdin: true })
+   * shell.stdin.end('hello')
+   * for await (const piece of shell.stdout) process.stdout.write(piece)
+   */
+  execStream(options: ExecOptions | readonly string[]): Promise<ExecProcess> {
+    return execStream(this.#context, this.#life, options)
+  }
+
+  /**
+   * Its output from the first byte on, as far as the log goes back; with `follow` until it exits.
+   *
+   * @example
+   * for await (const { stream, data } of container.logs({ follow: true })) process[stream].write(data)
+   */
+  logs(options: LogOptions = {}): AsyncIterableIterator<LogEntry> {
+    return openLogs(this.#logSource('read the log of'), options)
+  }
+
+  /** Its output so far as text: stdout and stderr in the order they were written. */
+  logText(options: LogTextOptions = {}): Promise<string> {
+    return readLogText(this.#logSource('read the log of'), options)
+  }
+
+  /**
+   * Connects to its first process: output from now on, or with `replay` from the first byte, and stdin.
+   *
+   * @default replay: false
+   */
+  async attach({ replay = false }: { readonly replay?: boolean } = {}): Promise<Attachment> {
+    const { session } = this.#context
+    const life = this.#life
+    const streams = new ProcessStreams()
+    const words = ['id', life.id, 'logs', replay ? '1' : '0', 'stdin', life.options.stdin ? '1' : '0']
+    const bulk = await new Promise<Bulk>((resolve, reject) => {
+      const opening: Bulk = session.bulk('attach', words, {
+        reply: (reply) => {
+          opening.release()
+          if ((reply as Reply).ok) {
+            resolve(opening)
+            return
+          }
+          session.discard(opening)
+          reject(refusalError(reply as Reply & { ok: false }, { verb: 'attach to', container: life.name }))
+        },
+        data: (stream, piece) => streams.push(stream, piece),
+        end: (error) => {
+          if (error) streams.end(error)
+          // The end of a dead warden looks the same as the container's.
+          else waitForExit(life, { timeoutMs: 1_000 }).then(() => streams.end(), (reason) => streams.end(session.failure ? reason : undefined))
+          reject(error ?? new MayflyError('CONTAINER_EXITED', `"${life.name}" ended while attaching`, { container: life.name }))
+        },
+      })
+      opening.hold()
+      streams.connect(opening)
+    })
+    return {
+      stdin: streams.stdin,
+      stdout: streams.stdout,
+      stderr: streams.stderr,
+      resize: (columns, rows) => this.resize(columns, rows),
+      [Symbol.asyncDispose]: async () => {
+        await streams.stdout.return()
+        await streams.stderr.return()
+        session.discard(bulk)
+      },
+    }
+  }
+
+  /** Tells its terminal the size. */
+  resize(columns: number, rows: number): Promise<void> {
+    return resizeTerminal(this.#context, this.#life, columns, rows)
+  }
+
+  /**
+   * Unpacks a tar archive into a directory of it that exists, running or stopped. The path and everything in the archive stays
+   * inside the container's root, whatever symbolic links say.
+   *
+   * Throws PATH_NOT_FOUND, ARCHIVE_INVALID.
+   */
+  async copyIn(path: string, archive: ByteSource, { keepOwners = true, signal }: CopyInOptions = {}): Promise<void> {
+    const words = ['id', this.id, 'path', path, 'chown', keepOwners ? '1' : '0']
+    const attempt = { verb: `copy to ${path} of`, container: this.name }
+    await sendArchive(this.#context.session, 'copy-in', words, archive, attempt, signal)
+  }
+
+  /**
+   * The file or tree at `path` as a tar archive, its entries named from the path's last component on.
+   *
+   * Throws PATH_NOT_FOUND, with the first piece.
+   */
+  copyOut(path: string, { signal }: CopyOptions = {}): AsyncIterableIterator<Uint8Array> {
+    const attempt = { verb: `copy ${path} from`, container: this.name }
+    return receiveArchive(this.#context.session, ['id', this.id, 'path', path], attempt, signal)
+  }
+
+  /** Removes it, running or not. Quiet when it or the engine is gone already. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#context.session.failure) return
+    try {
+      await this.remove({ force: true })
+    } catch (error) {
+      if (!this.#context.session.failure) throw error
+    }
+  }
+
+  async #request(verb: string, sentence: string, words: readonly string[] = []): Promise<Reply & { ok: true }> {
+    const reply = await this.#context.session.request(verb, ['id', this.id, ...words])
+    if (!reply.ok) throw refusalError(reply, { verb: sentence, container: this.name })
+    return reply
+  }
+
+  #logSource(verb: string): LogSource {
+    const life = this.#life
+    return {
+      session: this.#context.session,
+      id: life.id,
+      attempt: { verb, container: life.name },
+      hasEnded: () =>
+        waitForExit(life, { timeoutMs: 1_000 }).catch((error) => {
+          // A restart, for one, ends a log without an exit to wait for.
+          if (this.#context.session.failure) throw error
+        }),
+    }
+  }
+}

@@ -1,0 +1,194 @@
+/**
+ * What a caller may ask of a container: the options of `Engine.create`, `start` and `run`, and of `exec`.
+ *
+ * These are plain data. `validate.ts` checks and completes them at the door, `plan.ts` turns them into a launch plan.
+ */
+
+/** Where the root file system comes from. Nothing of it is ever written to: the container gets a layer of its own. */
+export type RootFilesystem =
+  /** A directory, used as the only read-only layer. */
+  | { readonly directory: string }
+  /** Directories of unpacked layers, lowest first (the order of an image's manifest). */
+  | { readonly layers: readonly string[] }
+  /** A tar file (plain or gzip), unpacked once into the store by its digest. */
+  | { readonly tar: string }
+
+/** A network port of the container that the host can reach under its loopback addresses. */
+export interface PublishedPort {
+  /** Port inside the container, 1 to 65535. */
+  readonly container: number
+  /** Port on the host, 1 to 65535. @default a free one, the same number for IPv4 and IPv6 */
+  readonly host?: number
+  /** @default 'tcp' */
+  readonly protocol?: 'tcp' | 'udp'
+  /** Host address to listen on. @default 127.0.0.1 and ::1 */
+  readonly hostIp?: string
+}
+
+/** A host path or a temporary file system inside the container. */
+export type Mount =
+  | {
+      readonly type: 'bind'
+      /** Absolute host path that exists. */
+      readonly source: string
+      /** Absolute path in the container, made when missing. */
+      readonly target: string
+      /** @default false */
+      readonly readonly?: boolean
+      /** @default 'rprivate' */
+      readonly propagation?: 'rprivate' | 'private' | 'rslave' | 'slave'
+    }
+  | {
+      readonly type: 'tmpfs'
+      readonly target: string
+      /** Bytes. @default half of the memory */
+      readonly sizeBytes?: number
+      /** Permission bits. @default 0o1777 */
+      readonly mode?: number
+      /** Further mount options, such as `noexec`. */
+      readonly options?: readonly string[]
+    }
+
+/** A host device that the container may use. */
+export interface Device {
+  readonly host: string
+  /** @default the host path */
+  readonly container?: string
+  /** Any of r, w, m. @default 'rwm' */
+  readonly permissions?: string
+}
+
+export interface Ulimit {
+  readonly soft: number
+  /** @default the soft limit */
+  readonly hard?: number
+}
+
+/** Limits that control groups enforce. A limit whose controller is missing fails the start and says so. */
+export interface ResourceLimits {
+  /** Bytes; at least 512 KiB. */
+  readonly memoryBytes?: number
+  /** Bytes of memory and swap together; -1 = unlimited swap. @default twice the memory */
+  readonly memorySwapBytes?: number
+  readonly memoryReservationBytes?: number
+  /** Processors, such as 1.5. */
+  readonly cpus?: number
+  /** Relative weight, 2 to 262144. @default 1024 */
+  readonly cpuShares?: number
+  /** Processors by number, such as `0-2,5`. */
+  readonly cpusetCpus?: string
+  readonly cpusetMems?: string
+  /** Processes and threads; -1 = unlimited. */
+  readonly pids?: number
+  /** 10 to 1000. */
+  readonly blkioWeight?: number
+  readonly deviceReadBps?: readonly DeviceRate[]
+  readonly deviceWriteBps?: readonly DeviceRate[]
+  readonly deviceReadIops?: readonly DeviceRate[]
+  readonly deviceWriteIops?: readonly DeviceRate[]
+}
+
+export interface DeviceRate {
+  /** Block device, such as `/dev/sda`. */
+  readonly path: string
+  /** Bytes or operations a second. */
+  readonly rate: number
+}
+
+/** A Docker-format seccomp profile (the JSON of `--security-opt seccomp=profile.json`), parsed. */
+export interface SeccompProfile {
+  readonly defaultAction: string
+  readonly defaultErrnoRet?: number
+  readonly architectures?: readonly string[]
+  readonly archMap?: readonly { architecture: string; subArchitectures: readonly string[] | null }[]
+  readonly syscalls?: readonly SeccompRule[]
+}
+
+export interface SeccompRule {
+  readonly names?: readonly string[]
+  readonly name?: string
+  readonly action: string
+  readonly errnoRet?: number
+  readonly args?: readonly { index: number; value: number; valueTwo?: number; op: string }[] | null
+  readonly includes?: { caps?: readonly string[]; arches?: readonly string[]; minKernel?: string }
+  readonly excludes?: { caps?: readonly string[]; arches?: readonly string[]; minKernel?: string }
+}
+
+/** `private`, the host's, or that of another container given by its id or name. */
+export type NamespaceMode = 'private' | 'host' | `container:${string}`
+
+/** What is common to a container's first process and to `exec`. */
+export interface ProcessOptions {
+  /** Program and arguments; never empty. The program is looked up in the container's PATH. */
+  readonly command: readonly string[]
+  /** Added to the default PATH, HOME, HOSTNAME (and TERM with a terminal). */
+  readonly env?: Readonly<Record<string, string>>
+  /** `name`, `uid`, `name:group`, `uid:gid`, looked up inside the root. @default '0' */
+  readonly user?: string
+  /** Further groups, by name or number. */
+  readonly groups?: readonly string[]
+  /** Absolute path inside the container; must exist. @default '/' */
+  readonly workdir?: string
+  /** A terminal: stdout and stderr become one stream. @default false */
+  readonly tty?: boolean | { readonly columns: number; readonly rows: number }
+  /** Keep stdin open for `attach`. @default false */
+  readonly stdin?: boolean
+  /** All capabilities, all devices, no seccomp, nothing masked. @default false */
+  readonly privileged?: boolean
+}
+
+export interface ContainerOptions extends ProcessOptions {
+  readonly rootfs: RootFilesystem
+  /** Unique in the engine. @default two words made up, such as `brisk_heron` */
+  readonly name?: string
+  readonly hostname?: string
+  readonly domainname?: string
+  readonly labels?: Readonly<Record<string, string>>
+  /** Create `workdir` when missing. @default false */
+  readonly createWorkdir?: boolean
+  /** Remove everything at exit. @default true */
+  readonly remove?: boolean
+  /** Where writes go: `disk`, or `memory` (lost with the container either way). @default 'disk' */
+  readonly scratch?: 'disk' | 'memory'
+  readonly readonlyRootfs?: boolean
+  readonly mounts?: readonly Mount[]
+  /** Shorthand: path → mount options, as `docker run --tmpfs`. */
+  readonly tmpfs?: Readonly<Record<string, string>>
+  /** /dev/shm in bytes. @default 67108864 */
+  readonly shmSizeBytes?: number
+  readonly capAdd?: readonly string[]
+  readonly capDrop?: readonly string[]
+  /** @default 'default' */
+  readonly seccomp?: 'default' | 'unconfined' | SeccompProfile
+  /** @default false, as Docker */
+  readonly noNewPrivileges?: boolean
+  readonly devices?: readonly Device[]
+  readonly sysctls?: Readonly<Record<string, string>>
+  readonly ulimits?: Readonly<Record<string, number | Ulimit>>
+  readonly limits?: ResourceLimits
+  /** A PID 1 of ours that reaps and passes signals on. @default false */
+  readonly init?: boolean
+  /** Name (`SIGINT`, `INT`) or number. @default 'SIGTERM' */
+  readonly stopSignal?: string | number
+  /** Milliseconds from the stop signal to SIGKILL; -1 waits for ever. @default 10000 */
+  readonly stopTimeoutMs?: number
+  readonly pid?: NamespaceMode
+  readonly ipc?: NamespaceMode
+  readonly uts?: 'private' | 'host'
+  /** @default 'bridge' */
+  readonly network?: 'bridge' | 'none' | 'host' | `container:${string}`
+  /** Further names under which containers of this session find this one. */
+  readonly networkAliases?: readonly string[]
+  readonly ports?: readonly (number | PublishedPort)[]
+  /** Lines for /etc/hosts: name → address. */
+  readonly extraHosts?: Readonly<Record<string, string>>
+  /** Name servers instead of the session's own. */
+  readonly dns?: readonly string[]
+  readonly dnsSearch?: readonly string[]
+  readonly dnsOptions?: readonly string[]
+  readonly oomScoreAdj?: number
+  /** Bytes of output kept; the oldest goes first. @default 33554432 */
+  readonly logBytes?: number
+}
+
+export type ExecOptions = ProcessOptions

@@ -1,0 +1,274 @@
+/**
+ * Turns the warden's refusal (step, subject, errno) into the error that the caller gets: a stable code, the option that
+ * was at fault with its value, one sentence and, where we know one, a hint.
+ */
+
+import { type ErrorCode, type ErrorFacts, MayflyError } from './errors.js'
+import type { CompleteContainerOptions, CompleteProcessOptions } from './launch/complete.js'
+import type { ResourceLimits } from './options.js'
+import type { Refusal } from './wire.js'
+
+/** What was tried. */
+export interface Attempt {
+  /** Such as `start`, `exec in`, `pause`: the sentence begins "Cannot <verb> "<name>"". */
+  readonly verb: string
+  /** Name of the container. */
+  readonly container: string
+  /** Options of the container that was launched, or of the program that was run in it. */
+  readonly options?: CompleteProcessOptions & Partial<Omit<CompleteContainerOptions, 'user' | 'workdir'>> & WhoAndWhere
+}
+
+interface WhoAndWhere {
+  readonly user?: string | undefined
+  readonly workdir?: string | undefined
+}
+
+type Verdict = { code: ErrorCode } & Pick<ErrorFacts, 'field' | 'value' | 'hint'> & { why?: string }
+
+/** The error for a refusal. */
+export function refusalError(refusal: Refusal, attempt: Attempt): MayflyError {
+  const { why, code, ...found } = judge(refusal, attempt)
+  const facts: ErrorFacts = {
+    ...found,
+    step: refusal.step,
+    container: attempt.container,
+    ...(refusal.errno ? { errno: refusal.errno } : {}),
+  }
+  const reason = why ?? describe(refusal)
+  return new MayflyError(code, `Cannot ${attempt.verb} "${attempt.container}": ${reason}`, facts)
+}
+
+function describe({ step, subject, errno, message }: Refusal): string {
+  const what = subject ? `${step} ${subject}` : step
+  const text = message && message !== errno ? `${what}: ${message}` : what
+  return errno ? `${text} (${errno})` : text
+}
+
+function judge(refusal: Refusal, attempt: Attempt): Verdict {
+  const { step, subject, errno } = refusal
+  const { options } = attempt
+  switch (step) {
+    case 'id':
+      return { code: 'NO_SUCH_CONTAINER', why: 'there is no such container any more' }
+    case 'state':
+      return judgeState(refusal, attempt)
+    case 'layer':
+      return {
+        code: errno === 'ENOENT' ? 'ROOTFS_NOT_FOUND' : 'ROOTFS_INVALID',
+        ...rootfsField(options?.rootfs, subject),
+        why: `root file system ${subject} ${errno === 'ENOENT' ? 'does not exist' : `cannot be used (${errno})`}`,
+      }
+    case 'mount-source':
+      return {
+        code: errno === 'ENOENT' ? 'MOUNT_SOURCE_NOT_FOUND' : 'MOUNT_FAILED',
+        ...mountField(options, 'source', subject),
+        why: `mount source ${subject} ${errno === 'ENOENT' ? 'does not exist' : `cannot be used (${errno})`}`,
+      }
+    case 'mount-target':
+      return isEscape(errno)
+        ? {
+            code: 'MOUNT_TARGET_ESCAPES',
+            ...mountField(options, 'target', subject),
+            why: `mount target ${subject} leads out of the container (${errno})`,
+          }
+        : { code: 'MOUNT_FAILED', ...mountField(options, 'target', subject) }
+    case 'mount':
+      return { code: 'MOUNT_FAILED', ...mountField(options, 'target', subject) }
+    case 'device': {
+      const index = options?.devices?.findIndex(({ host, container }) => host === subject || container === subject) ?? -1
+      return { code: 'DEVICE_NOT_FOUND', ...(index < 0 ? {} : { field: `devices[${index}].host`, value: subject }) }
+    }
+    case 'sysctl':
+      return { code: 'SYSCTL_REFUSED', ...entryField('sysctls', options?.sysctls, subject) }
+    case 'user':
+      return {
+        code: 'USER_NOT_FOUND',
+        field: 'user',
+        value: options?.user ?? subject,
+        why: isMissing(errno) ? `there is no user "${subject}" in its /etc/passwd` : `user ${subject}: ${refusal.message || errno}`,
+      }
+    case 'group': {
+      const index = options?.groups?.indexOf(subject) ?? -1
+      return {
+        code: 'GROUP_NOT_FOUND',
+        field: index < 0 ? 'user' : `groups[${index}]`,
+        value: index < 0 ? (options?.user ?? subject) : subject,
+        why: isMissing(errno) ? `there is no group "${subject}" in its /etc/group` : `group ${subject}: ${refusal.message || errno}`,
+      }
+    }
+    case 'workdir': {
+      const field = { field: 'workdir', value: options?.workdir ?? subject }
+      if (isEscape(errno)) {
+        return { code: 'WORKDIR_ESCAPES', ...field, why: `working directory ${subject} leads out of the container (${errno})` }
+      }
+      if (errno === 'ENOENT') {
+        return {
+          code: 'WORKDIR_NOT_FOUND',
+          ...field,
+          why: `working directory ${subject} does not exist`,
+          ...(options && 'createWorkdir' in options ? { hint: 'set createWorkdir to make it' } : {}),
+        }
+      }
+      return { code: 'WORKDIR_NOT_FOUND', ...field }
+    }
+    case 'rlimit':
+      return { code: 'LIMIT_REFUSED', ...entryField('ulimits', options?.ulimits, subject) }
+    case 'capabilities':
+      return { code: 'CAPABILITY_UNAVAILABLE', field: 'capAdd', value: options?.capAdd }
+    case 'exec':
+      return judgeProgram(refusal, options)
+    case 'cgroup':
+      return {
+        code: 'LIMIT_UNAVAILABLE',
+        ...controllerField(options?.limits, subject),
+        hint: `the control group controller "${subject}" is missing or not delegated here; \`npx mayfly doctor\` tells more`,
+      }
+    case 'limit':
+      return { code: 'LIMIT_REFUSED', ...limitField(options?.limits, subject) }
+    case 'publish':
+      return judgePublish(refusal, options?.ports)
+    case 'archive':
+      return errno === 'ENOENT' || errno === 'ENOTDIR'
+        ? {
+            code: 'PATH_NOT_FOUND',
+            field: 'path',
+            value: subject,
+            why: `${subject} ${errno === 'ENOENT' ? 'does not exist in it' : 'is not a directory'}`,
+          }
+        : { code: 'ARCHIVE_INVALID' }
+    case 'signal':
+      return { code: 'INVALID_OPTION', field: 'signal', value: subject }
+    default:
+      if (errno === 'ENOSYS' || errno === 'EOPNOTSUPP') return { code: 'NOT_SUPPORTED' }
+      return { code: 'LAUNCH_FAILED' }
+  }
+}
+
+function judgeState({ subject, message }: Refusal, { verb }: Attempt): Verdict {
+  const isRunning = verb === 'start' || verb === 'remove'
+  const state = message || subject || (isRunning ? 'running' : 'not running')
+  return { code: isRunning ? 'CONTAINER_RUNNING' : 'CONTAINER_NOT_RUNNING', why: `it is in the wrong state: ${state}` }
+}
+
+function judgeProgram({ subject, errno, message }: Refusal, options: Attempt['options']): Verdict {
+  const program = options?.command[0] ?? subject
+  const field = { field: 'command[0]', value: program }
+  switch (errno) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      // The kernel says ENOENT too when the program is there and its interpreter or loader is not.
+      return program.includes('/')
+        ? {
+            code: 'PROGRAM_NOT_FOUND',
+            ...field,
+            why: `there is no ${program} in it, or no interpreter for it${message ? ` (${message})` : ''}`,
+            hint: 'if the file is there, look at its first line (#!) or, for a binary, at its loader (libc)',
+          }
+        : { code: 'PROGRAM_NOT_FOUND', ...field, why: `there is no program "${program}" in its PATH${message ? ` (${message})` : ''}` }
+    case 'EACCES':
+    case 'EPERM':
+    case 'EISDIR':
+      return { code: 'PROGRAM_NOT_EXECUTABLE', ...field, why: `${program} is not executable (${errno})` }
+    case 'ENOEXEC':
+    case 'ELIBBAD':
+      return {
+        code: 'PROGRAM_NOT_EXECUTABLE',
+        ...field,
+        why: `${program} is no program for this machine (${errno})`,
+        hint: 'a script needs a first line with its interpreter (#!/bin/sh); a binary must be for this processor',
+      }
+    case 'E2BIG':
+      return { code: 'ARGUMENTS_TOO_LONG', field: 'command', why: 'command and environment are longer than the kernel allows (E2BIG)' }
+    default:
+      return { code: 'PROGRAM_NOT_EXECUTABLE', ...field }
+  }
+}
+
+function judgePublish({ subject, errno, message }: Refusal, ports: CompleteContainerOptions['ports'] | undefined): Verdict {
+  // The subject is such as 127.0.0.1:5432/tcp.
+  const [, ip, port, protocol] = /^(.*):(\d+)\/(\w+)$/.exec(subject) ?? []
+  const index = ports?.findIndex((one) => String(one.host) === port && one.protocol === protocol) ?? -1
+  const field = (name: 'host' | 'hostIp') => (index < 0 ? { field: 'ports' } : { field: `ports[${index}].${name}` })
+  switch (errno) {
+    case 'EADDRINUSE':
+      return {
+        code: 'PORT_IN_USE',
+        ...field('host'),
+        value: Number(port),
+        why: `port ${port} of ${ip} is in use on the host`,
+        hint: 'leave the host port out to get a free one',
+      }
+    case 'EACCES':
+    case 'EPERM':
+      return { code: 'PORT_NOT_ALLOWED', ...field('host'), value: Number(port), why: `port ${port} needs privileges (${errno})` }
+    case 'EADDRNOTAVAIL':
+    case 'EAFNOSUPPORT':
+      return { code: 'INVALID_OPTION', ...field('hostIp'), value: ip, why: `${ip} is no address of this host` }
+    default:
+      return { code: 'LAUNCH_FAILED', ...field('host'), value: subject, why: `cannot publish ${subject}: ${message || errno}` }
+  }
+}
+
+/** What `openat2` says of a path that leads out: EXDEV, or ELOOP for a magic link. */
+function isEscape(errno: string): boolean {
+  return errno === 'EXDEV' || errno === 'ELOOP'
+}
+
+function isMissing(errno: string): boolean {
+  return errno === 'ENOENT' || errno === 'ESRCH' || errno === ''
+}
+
+function rootfsField(rootfs: CompleteContainerOptions['rootfs'] | undefined, subject: string): Pick<ErrorFacts, 'field' | 'value'> {
+  if (!rootfs) return { field: 'rootfs', value: subject }
+  if ('directory' in rootfs) return { field: 'rootfs.directory', value: rootfs.directory }
+  if ('tar' in rootfs) return { field: 'rootfs.tar', value: rootfs.tar }
+  const index = rootfs.layers.indexOf(subject)
+  return { field: index < 0 ? 'rootfs.layers' : `rootfs.layers[${index}]`, value: subject }
+}
+
+function mountField(options: Attempt['options'], end: 'source' | 'target', subject: string): Pick<ErrorFacts, 'field' | 'value'> {
+  const mounts = options?.mounts ?? []
+  const index = mounts.findIndex((mount) => (end === 'target' ? mount.target : 'source' in mount && mount.source) === subject)
+  return index < 0 ? { value: subject } : { field: `mounts[${index}].${end}`, value: subject }
+}
+
+function entryField(name: string, entries: Readonly<Record<string, unknown>> | undefined, subject: string): Pick<ErrorFacts, 'field' | 'value'> {
+  const key = subject.split('=')[0]!
+  return { field: `${name}.${key}`, value: entries?.[key] ?? subject }
+}
+
+const LIMITS_OF_CONTROLLER: Readonly<Record<string, readonly (keyof ResourceLimits)[]>> = {
+  memory: ['memoryBytes', 'memorySwapBytes', 'memoryReservationBytes'],
+  cpu: ['cpus', 'cpuShares'],
+  cpuset: ['cpusetCpus', 'cpusetMems'],
+  pids: ['pids'],
+  blkio: ['blkioWeight', 'deviceReadBps', 'deviceWriteBps', 'deviceReadIops', 'deviceWriteIops'],
+  io: ['blkioWeight', 'deviceReadBps', 'deviceWriteBps', 'deviceReadIops', 'deviceWriteIops'],
+}
+
+function controllerField(limits: ResourceLimits | undefined, controller: string): Pick<ErrorFacts, 'field' | 'value'> {
+  const name = LIMITS_OF_CONTROLLER[controller]?.find((key) => limits?.[key] !== undefined)
+  return name ? { field: `limits.${name}`, value: limits?.[name] } : { field: 'limits' }
+}
+
+const OPTION_OF_LIMIT: Readonly<Record<string, keyof ResourceLimits>> = {
+  memory: 'memoryBytes',
+  'memory-swap': 'memorySwapBytes',
+  'memory-reservation': 'memoryReservationBytes',
+  'cpu-quota-us': 'cpus',
+  'cpu-period-us': 'cpus',
+  'cpu-shares': 'cpuShares',
+  'cpuset-cpus': 'cpusetCpus',
+  'cpuset-mems': 'cpusetMems',
+  pids: 'pids',
+  'blkio-weight': 'blkioWeight',
+  'read-bps': 'deviceReadBps',
+  'write-bps': 'deviceWriteBps',
+  'read-iops': 'deviceReadIops',
+  'write-iops': 'deviceWriteIops',
+}
+
+function limitField(limits: ResourceLimits | undefined, subject: string): Pick<ErrorFacts, 'field' | 'value'> {
+  const name = OPTION_OF_LIMIT[subject.split('=')[0]!]
+  return name ? { field: `limits.${name}`, value: limits?.[name] } : { field: 'limits', value: subject }
+}

@@ -1,0 +1,26 @@
+// `npm run bench [-- --vs docker,podman,runc] [--only run,exec,…] [--quick] [--json FILE] [--write]`
+//
+// main.ts holds the benchmark. It is TypeScript and measures the source in this checkout, with the native program
+// that `npm ci` or `npm run build` has made; here it is bundled into one file that every supported node can run.
+import { rmSync } from 'node:fs'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { build } from 'esbuild'
+
+const bundle = fileURLToPath(new URL(`../../node_modules/.cache/mayfly-bench-${process.pid}.mjs`, import.meta.url))
+await build({
+  entryPoints: [fileURLToPath(new URL('main.ts', import.meta.url))],
+  outfile: bundle,
+  bundle: true,
+  packages: 'external',
+  format: 'esm',
+  platform: 'node',
+  target: 'node20.19',
+  define: { BENCH_DIRECTORY: JSON.stringify(fileURLToPath(new URL('.', import.meta.url))) },
+  logLevel: 'warning',
+})
+try {
+  const { main } = await import(pathToFileURL(bundle).href)
+  process.exitCode = await main(process.argv.slice(2))
+} finally {
+  rmSync(bundle, { force: true })
+}

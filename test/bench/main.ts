@@ -1,0 +1,102 @@
+/** The benchmark's command line. What is measured is in rows/, against what in rivals/ and floor.c. */
+
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { Engine } from '../../src/engine/engine.ts'
+import { packageRoot } from '../../src/engine/where.ts'
+import { openRivals } from './rivals/rival.ts'
+import { exec } from './rows/exec.ts'
+import { listen } from './rows/listen.ts'
+import { memory } from './rows/memory.ts'
+import { ports } from './rows/ports.ts'
+import { run } from './rows/run.ts'
+import type { Measurement, Scene } from './rows/scene.ts'
+import { stop } from './rows/stop.ts'
+import { sustained } from './rows/sustained.ts'
+import { together } from './rows/together.ts'
+import { markdownTable, plainTable, type Row, writeBetweenMarkers } from './table.ts'
+import { makeWorld } from './world.ts'
+
+const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
+  run,
+  sustained,
+  exec,
+  stop,
+  together,
+  memory,
+  ports,
+  listen,
+}
+
+const USAGE = `npm run bench -- [options]
+
+  --vs docker,podman,runc  measure these too, where they are installed
+  --only ${Object.keys(MEASUREMENTS).join(',')}
+                           only these measurements
+  --quick                  fewer rounds
+  --json FILE              all samples, in milliseconds unless their name says otherwise
+  --write                  put the table into README.md`
+
+/** Resolves to the exit code: 0 when everything was measured, whether or not the goals are met. */
+export async function main(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      vs: { type: 'string', default: '' },
+      only: { type: 'string', default: '' },
+      quick: { type: 'boolean', default: false },
+      json: { type: 'string' },
+      write: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) {
+    console.log(USAGE)
+    return 0
+  }
+  const chosen = values.only ? words(values.only) : Object.keys(MEASUREMENTS)
+  const unknown = chosen.find((name) => !MEASUREMENTS[name])
+  if (unknown) throw new RangeError(`--only knows ${Object.keys(MEASUREMENTS).join(', ')}, not "${unknown}"`)
+  if (process.getuid?.() !== 0)
+    throw new Error('The benchmark needs root: the floor makes namespaces, mounts and control groups')
+  process.once('SIGINT', () => process.exit(130)) // what is on the disk and in control groups is removed at exit
+
+  using world = await makeWorld()
+  // Beside the floor's scratch directory, on the same file system.
+  const home = join(world.directory, 'home')
+  mkdirSync(home)
+  await using engine = await Engine.open({ home })
+  await using rivals = await openRivals(words(values.vs), world)
+
+  const samples: Record<string, readonly number[]> = {}
+  const scene: Scene = {
+    world,
+    engine,
+    rivals: rivals.list,
+    quick: values.quick,
+    record: (name, values) => {
+      samples[name] = values
+    },
+  }
+  const rows: Row[] = []
+  for (const name of chosen) {
+    const start = performance.now()
+    const lines = await MEASUREMENTS[name]!(scene)
+    console.error(`${name}: measured in ${((performance.now() - start) / 1_000).toFixed(1)} s`)
+    rows.push(...lines)
+  }
+  const misses = rows.filter(({ hit }) => hit === false).length
+  const versions = rivals.list.map(({ description }) => description).join('; ')
+  const about = `${world.machine}${versions ? `. Beside it: ${versions}` : ''}.`
+  console.log(`\n${about}\n\n${plainTable(rows)}\n\n${misses === 0 ? 'Every goal is met' : `Goals missed: ${misses}`}`)
+  if (values.json) writeFileSync(values.json, `${JSON.stringify({ about, rows, samples }, undefined, 2)}\n`)
+  if (values.write) {
+    writeBetweenMarkers(join(packageRoot(), 'README.md'), `\nMeasured on ${about}\n\n${markdownTable(rows)}\n`)
+  }
+  return 0
+}
+
+function words(list: string): string[] {
+  return list.split(',').filter(Boolean)
+}

@@ -1,0 +1,59 @@
+/** Memory of processes, as /proc/<pid>/smaps_rollup has it: what is shared is counted in shares (PSS). */
+
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+
+/** Process ids below this one, itself included. Other PID namespaces inside are seen through. */
+export function processesBelow(pid: number): number[] {
+  const found = [pid]
+  // The list of an array that grows: breadth first.
+  for (const parent of found) {
+    try {
+      for (const thread of readdirSync(`/proc/${parent}/task`)) {
+        const children = readFileSync(`/proc/${parent}/task/${thread}/children`, 'utf8')
+        found.push(...children.split(' ').filter(Boolean).map(Number))
+      }
+    } catch {
+      // It has ended in the meantime.
+    }
+  }
+  return found
+}
+
+/** Process ids in the PID namespace of this process; not those in namespaces below it. */
+export function processesBeside(pid: number): number[] {
+  const namespaceOf = (process: number) => {
+    try {
+      return readlinkSync(`/proc/${process}/ns/pid`)
+    } catch {
+      return undefined // it has ended in the meantime
+    }
+  }
+  const namespace = namespaceOf(pid)
+  const all = readdirSync('/proc').map(Number).filter(Number.isInteger)
+  return all.filter((process) => namespaceOf(process) === namespace)
+}
+
+/** Bytes (PSS) of those of the processes whose name passes. */
+export function pss(processes: readonly number[], passes: (name: string) => boolean): number {
+  let bytes = 0
+  for (const process of processes) {
+    try {
+      if (!passes(readFileSync(`/proc/${process}/comm`, 'utf8').trim())) continue
+      const rollup = readFileSync(`/proc/${process}/smaps_rollup`, 'utf8')
+      bytes += Number(/^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1]) * 1024
+    } catch (error) {
+      if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+    }
+  }
+  return bytes
+}
+
+/** Bytes that the kernel uses for itself: slabs, page tables, stacks, per-processor areas. */
+export function kernelMemory(): number {
+  const text = readFileSync('/proc/meminfo', 'utf8')
+  const fields = ['Slab', 'PageTables', 'KernelStack', 'Percpu']
+  return fields.reduce(
+    (sum, field) => sum + Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? 0) * 1024,
+    0,
+  )
+}

@@ -1,0 +1,53 @@
+/** Docker: a daemon of our own in a sandbox, its client as users call it. */
+
+import { missingDocker, startDockerd } from '../../support/dockerd.ts'
+import { processesBeside, pss } from '../memory.ts'
+import { stopwatch } from '../stepper.ts'
+import type { World } from '../world.ts'
+import type { Rival } from './rival.ts'
+
+const PORT = 8080
+
+/** Resolves to what to install where it is missing. */
+export async function openDocker(world: World): Promise<Rival | string> {
+  const missing = missingDocker()
+  if (missing) return missing
+  const daemon = await startDockerd()
+  await daemon.docker('import', world.tar, 'bench')
+  await daemon.docker('run', '--detach', '--name', 'idle', 'bench', '/bin/peer', 'wait')
+  const run = stopwatch('docker', world.peer, [...daemon.client, 'run', '--rm', 'bench', '/bin/true'])
+  const exec = stopwatch('docker', world.peer, [...daemon.client, 'exec', 'idle', '/bin/true'])
+  return {
+    name: 'docker',
+    description: `Docker ${daemon.description}`,
+    run,
+    exec,
+    async serve() {
+      const publish = `${PORT}:${PORT}`
+      await daemon.docker(
+        'run',
+        '--detach',
+        '--name',
+        'server',
+        '-p',
+        publish,
+        'bench',
+        '/bin/peer',
+        'serve',
+        String(PORT),
+      )
+      const own = await daemon.docker('inspect', '--format', '{{.NetworkSettings.IPAddress}}', 'server')
+      const enter = daemon.enterNetwork
+      return { published: { address: '127.0.0.1', port: PORT, enter }, own: { address: own, port: PORT, enter } }
+    },
+    memory: () => pss(processesBeside(daemon.pid), (name) => /^(dockerd|containerd|docker-proxy|runc)/.test(name)),
+    async startIdle(count) {
+      for (let i = 0; i < count; i++) await daemon.docker('run', '--detach', 'bench', '/bin/peer', 'wait')
+    },
+    async [Symbol.asyncDispose]() {
+      await run[Symbol.asyncDispose]()
+      await exec[Symbol.asyncDispose]()
+      await daemon[Symbol.asyncDispose]()
+    },
+  }
+}

@@ -1,0 +1,66 @@
+/** Another container engine, to be measured at what both can do. */
+
+import type { Contender } from '../measure.ts'
+import type { World } from '../world.ts'
+import { openDocker } from './docker.ts'
+import { openPodman } from './podman.ts'
+import { openRunc } from './runc.ts'
+
+/** Where a server in a container can be reached, and the words that put a client there. */
+export interface Endpoint {
+  readonly address: string
+  readonly port: number
+  readonly enter: readonly string[]
+}
+
+export interface Rival extends AsyncDisposable {
+  /** As on the command line. */
+  readonly name: string
+  /** Version and what else makes a difference. */
+  readonly description: string
+  /** Runs /bin/true in a new container and removes it, as the user would. */
+  readonly run: Contender
+  /** Runs /bin/true in a container that is running. */
+  readonly exec?: Contender
+  /** Starts `peer serve` in a container: its published port on the loopback, and its own address. */
+  serve?(): Promise<{ readonly published: Endpoint; readonly own: Endpoint }>
+  /** Bytes of resident memory (PSS) that the engine's own processes hold, shims included. */
+  memory?(): number
+  /** Starts containers that do nothing and resolves when they run. */
+  startIdle?(count: number): Promise<void>
+}
+
+const RIVALS: Readonly<Record<string, (world: World) => Promise<Rival | string>>> = {
+  docker: openDocker,
+  podman: openPodman,
+  runc: openRunc,
+}
+
+/** Those that were opened; disposing of it disposes of them. */
+export interface Rivals extends AsyncDisposable {
+  readonly list: readonly Rival[]
+}
+
+/** The rivals named; what is not installed is left out, with a line on stderr that installs it. */
+export async function openRivals(names: readonly string[], world: World): Promise<Rivals> {
+  const unknown = names.find((name) => !RIVALS[name])
+  if (unknown) throw new RangeError(`--vs knows ${Object.keys(RIVALS).join(', ')}, not "${unknown}"`)
+  const list: Rival[] = []
+  const rivals: Rivals = {
+    list,
+    async [Symbol.asyncDispose]() {
+      for (const rival of list) await rival[Symbol.asyncDispose]()
+    },
+  }
+  try {
+    for (const name of names) {
+      const rival = await RIVALS[name]!(world)
+      if (typeof rival === 'string') console.error(`${name} is not installed, so it is left out: ${rival}`)
+      else list.push(rival)
+    }
+    return rivals
+  } catch (error) {
+    await rivals[Symbol.asyncDispose]()
+    throw error
+  }
+}

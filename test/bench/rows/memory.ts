@@ -1,0 +1,62 @@
+/** Memory of the engine's own processes, after whatever was measured before, without and with containers that do nothing. */
+
+import { rest } from '../measure.ts'
+import { kernelMemory, processesBelow, pss } from '../memory.ts'
+import type { Row } from '../table.ts'
+import { type Measurement, startIdle } from './scene.ts'
+
+const WARDEN_GOAL = 1 << 20
+const CONTAINER_GOAL = 50 << 10
+const OTHERS = 200
+const RIVALS_OTHERS = 5
+
+export const memory: Measurement = async (scene) => {
+  const idle = await startIdle(scene) // whatever the first container makes once is not the container's
+  await rest(500) // the pool of network namespaces fills up
+  const [ours, kernel] = [ownBytes(), kernelMemory()]
+  const others = await Promise.all(Array.from({ length: OTHERS }, () => startIdle(scene)))
+  await rest(1_000)
+  const each = (ownBytes() - ours) / OTHERS
+  const kernelEach = (kernelMemory() - kernel) / OTHERS
+  await Promise.all([idle, ...others].map((one) => one.remove({ force: true })))
+  scene.record('memory: warden, bytes', [ours])
+  scene.record('memory: each container, bytes', [each])
+  const rows: Row[] = [
+    {
+      what: 'memory of ours: launcher and warden (PSS)',
+      measured: kibibytes(ours),
+      goal: '≤ 1 MiB',
+      ratio: '',
+      hit: ours <= WARDEN_GOAL,
+    },
+    {
+      what: `the same, more for each idle container (${OTHERS}; the kernel’s own ${kibibytes(kernelEach)} each not counted)`,
+      measured: kibibytes(each),
+      goal: '≤ 50 KiB',
+      ratio: '',
+      hit: each <= CONTAINER_GOAL,
+    },
+  ]
+  for (const { name, memory: bytes, startIdle: start } of scene.rivals) {
+    if (!bytes || !start) continue
+    const empty = bytes()
+    await start(RIVALS_OTHERS)
+    const theirs = (bytes() - empty) / RIVALS_OTHERS
+    rows.push({
+      what: `memory of ${name}’s daemons and shims, one idle container; more for each further one`,
+      measured: `${kibibytes(empty)}; ${kibibytes(theirs)}`,
+      goal: '',
+      ratio: '',
+    })
+  }
+  return rows
+}
+
+/** The only engine's launcher and warden. */
+function ownBytes(): number {
+  return pss(processesBelow(process.pid), (name) => name.startsWith('mayfly'))
+}
+
+function kibibytes(bytes: number): string {
+  return bytes < 10 << 20 ? `${(bytes / 1024).toFixed(0)} KiB` : `${(bytes / (1 << 20)).toFixed(0)} MiB`
+}

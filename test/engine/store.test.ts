@@ -1,0 +1,66 @@
+import { createHash } from 'node:crypto'
+import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { Store, storeHome } from '../../src/engine/store.js'
+
+let directory: string
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'mayfly-store-'))
+})
+
+afterEach(async () => {
+  vi.unstubAllEnvs()
+  await rm(directory, { recursive: true })
+})
+
+const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
+
+test('takes what is given, then MAYFLY_HOME, then the default', () => {
+  vi.stubEnv('MAYFLY_HOME', '/from/environment')
+  expect(storeHome('/given')).toBe('/given')
+  expect(storeHome()).toBe('/from/environment')
+  vi.stubEnv('MAYFLY_HOME', '')
+  vi.stubEnv('XDG_DATA_HOME', '/data')
+  expect(storeHome()).toBe(process.getuid?.() === 0 ? '/var/lib/mayfly' : '/data/mayfly')
+})
+
+test('refuses a home whose socket would have too long a path', () => {
+  const home = `/${'x'.repeat(100)}`
+  expect(() => storeHome(home)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION', field: 'home', value: home }))
+})
+
+test('refuses a relative home', () => {
+  expect(() => storeHome('here')).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
+})
+
+test('digests a file once, and anew when it changes', async () => {
+  const store = new Store(join(directory, 'home'))
+  await store.prepare()
+  const file = join(directory, 'file')
+  await writeFile(file, 'one')
+  expect(await store.digestOf(file)).toBe(sha256('one'))
+  // The recorded digest is believed: a second process need not read the file.
+  const entries = await readdir(join(store.home, 'cache', 'digests'))
+  await writeFile(join(store.home, 'cache', 'digests', entries[0]!), 'f'.repeat(64))
+  expect(await store.digestOf(file)).toBe('f'.repeat(64))
+  await writeFile(file, 'two')
+  expect(await store.digestOf(file)).toBe(sha256('two'))
+  // Same size, time set back: the time of change still tells.
+  await writeFile(file, 'six')
+  await utimes(file, 1, 1)
+  expect(await store.digestOf(file)).toBe(sha256('six'))
+})
+
+test('takes no notice of a record that is not whole', async () => {
+  const store = new Store(join(directory, 'home'))
+  await store.prepare()
+  const file = join(directory, 'file')
+  await writeFile(file, 'one')
+  await store.digestOf(file)
+  const [entry] = await readdir(join(store.home, 'cache', 'digests'))
+  await writeFile(join(store.home, 'cache', 'digests', entry!), 'ab')
+  expect(await store.digestOf(file)).toBe(sha256('one'))
+})

@@ -1,0 +1,155 @@
+/**
+ * A place where other container engines can run for real without changing the host: network, mount, pid and cgroup
+ * namespaces of their own, /etc, /opt and /var/lib under overlays, /run fresh, control groups below our own.
+ *
+ * Needs root. Its first process is the namespaces' init: when that is killed, the kernel ends and unmounts everything.
+ */
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+export interface Sandbox {
+  /** Process id of the sandbox's init, as the host sees it. */
+  readonly pid: number
+  /** Scratch directory on the host's disk, seen under the same path inside; removed with the sandbox. */
+  readonly directory: string
+  /** Words that, put before a command, run it inside. */
+  readonly enter: readonly string[]
+  [Symbol.dispose](): void
+}
+
+/** In the namespaces: what a daemon would change of the host is hidden from it, then init waits to be killed. */
+const SETUP = `
+set -e
+mount -n -t tmpfs -o mode=755 tmpfs /run
+mount -t sysfs sysfs /sys
+mkdir /run/lock
+for directory in etc opt var/lib; do
+  mkdir -p /run/.sandbox/$directory /run/.sandbox/.work/$directory
+  mount -t overlay overlay -o lowerdir=/$directory,upperdir=/run/.sandbox/$directory,workdir=/run/.sandbox/.work/$directory /$directory
+done
+mount --bind /proc/sys/kernel /proc/sys/kernel
+mount -o remount,bind,ro /proc/sys/kernel
+if [ "$1" = v2 ]; then
+  mount -t cgroup2 cgroup2 /sys/fs/cgroup
+  mkdir /sys/fs/cgroup/init
+  echo 0 > /sys/fs/cgroup/init/cgroup.procs
+  for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do echo +$controller > /sys/fs/cgroup/cgroup.subtree_control; done
+else
+  mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
+  for hierarchy in "$@"; do
+    name=\${hierarchy#name=}
+    mkdir /sys/fs/cgroup/$name
+    if [ $name = unified ]; then mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
+    elif [ $name = $hierarchy ]; then mount -t cgroup -o $name cgroup /sys/fs/cgroup/$name
+    else mount -t cgroup -o none,$hierarchy cgroup /sys/fs/cgroup/$name
+    fi
+  done
+fi
+ip link set lo up
+echo ready
+while :; do sleep 1000 & wait $!; done
+`
+
+/** Makes a sandbox. `name` is put in the names of its directory and its control groups. */
+export async function openSandbox(name: string): Promise<Sandbox> {
+  const directory = await mkdtemp(join(tmpdir(), `mayfly-${name}-`))
+  const groups = makeGroups(`mayfly-${name}-${process.pid}`)
+  const hierarchies =
+    groups.length === 1 && groups[0]!.hierarchy === 'unified' ? ['v2'] : groups.map((g) => g.hierarchy)
+  const join_ = groups.map((group) => `echo 0 > '${group.path}/cgroup.procs'`).join(' && ')
+  const unshare = 'unshare --net --mount --pid --cgroup --ipc --fork --kill-child --mount-proc --propagation private'
+  const outer = spawn('sh', ['-c', `${join_} && exec ${unshare} sh -c "$0" sh "$@"`, SETUP, ...hierarchies], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  // Synchronous, so that it can be done at the exit of this process as well.
+  const close = () => {
+    process.off('exit', close)
+    outer.kill('SIGKILL') // --kill-child: init follows, and with it everything inside
+    removeGroups(groups)
+    rmSync(directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
+  }
+  process.once('exit', close)
+  try {
+    await ready(outer)
+    const pid = await initOf(outer.pid!)
+    return {
+      pid,
+      directory,
+      enter: ['nsenter', `--target=${pid}`, '--net', '--mount', '--pid', '--cgroup', '--ipc'],
+      [Symbol.dispose]: close,
+    }
+  } catch (error) {
+    close()
+    throw error
+  }
+}
+
+interface Group {
+  /** Controllers of a v1 hierarchy (`cpu,cpuacct`), `name=systemd`, or `unified`. */
+  readonly hierarchy: string
+  readonly path: string
+}
+
+/** One group in each hierarchy, below the one that this process is in. */
+function makeGroups(name: string): Group[] {
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
+  const groups: Group[] = []
+  for (const line of readFileSync('/proc/self/cgroup', 'utf8').trim().split('\n')) {
+    const [, controllers = '', own = ''] = /^\d+:([^:]*):(.*)$/.exec(line) ?? []
+    const mount = mounts.find((text) =>
+      controllers
+        ? / - cgroup /.test(text) && text.split(/[ ,]/).includes(controllers.split(',')[0]!)
+        : / - cgroup2 /.test(text),
+    )
+    if (!mount) continue
+    const parent = join(mount.split(' ')[4]!, own)
+    const path = join(parent, name)
+    mkdirSync(path)
+    groups.push({ hierarchy: controllers || 'unified', path })
+    if (existsSync(join(path, 'cpuset.mems')) && controllers) {
+      for (const file of ['cpuset.cpus', 'cpuset.mems'])
+        writeFileSync(join(path, file), readFileSync(join(parent, file)))
+    }
+  }
+  return groups
+}
+
+/** The processes in them are dead or dying; a group is busy until the last has gone. */
+function removeGroups(groups: readonly Group[]): void {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      for (const group of groups) if (existsSync(group.path)) removeGroup(group.path)
+      return
+    } catch (error) {
+      if (attempt === 100) throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50)
+    }
+  }
+}
+
+function removeGroup(path: string): void {
+  for (const entry of readdirSync(path, { withFileTypes: true }))
+    if (entry.isDirectory()) removeGroup(join(path, entry.name))
+  rmdirSync(path)
+}
+
+async function ready(outer: ChildProcess): Promise<void> {
+  let stderr = ''
+  outer.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text
+  })
+  const exited = once(outer, 'exit').then(() => {
+    throw new Error(`Cannot make the sandbox: ${stderr.trim()}`)
+  })
+  await Promise.race([once(outer.stdout!, 'data'), exited])
+  exited.catch(() => {})
+}
+
+async function initOf(unshare: number): Promise<number> {
+  return Number(readFileSync(`/proc/${unshare}/task/${unshare}/children`, 'utf8').trim())
+}
