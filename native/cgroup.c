@@ -1,14 +1,16 @@
 /* A session's control groups and its containers'.
  *
- * Everything that needs a path walk is done once, in cgroup_open: mountinfo is read, the own group and the session's directory in
- * each hierarchy are opened. A container then costs one mkdirat a hierarchy, one open of cgroup.procs and, at the end, one
- * unlinkat. Which hierarchies: version 2 if it is mounted (freeze, kill, CPU time, device program, and the place that clone3 can
- * start a process in), version 1 memory and blkio for their accounting, others only where a limit needs them; on pure version 1 also
- * cpuacct and freezer, which version 2 would make up for.
+ * Everything that needs a path walk is done once, in cgroup_open: mountinfo is read, the own group and the session's
+ * directory in each hierarchy are opened. A container then costs one mkdirat a hierarchy, one open of cgroup.procs
+ * and, at the end, one unlinkat. Which hierarchies: version 2 if it is mounted (freeze, kill, CPU time, device
+ * program, and the place that clone3 can start a process in), version 1 memory and blkio for their accounting,
+ * others only where a limit needs them; on pure version 1 also cpuacct and freezer, which version 2 would make up
+ * for.
  *
  * Measured (`cgroup_test bench`, 2-core VM, Linux 6.18, hybrid: version 2, memory and blkio; medians in µs):
- *   nothing asked for: make 80, procs_fds 13, oom_killed 8, remove 59; with device rules make is 92 and the child's two writes to
- *   cgroup.procs are 16; with memory, cpu and pids limits too: make 167, procs_fds 21, writes 31, remove 95.
+ *   nothing asked for: make 80, procs_fds 13, oom_killed 8, remove 59; with device rules make is 92 and the child's
+ *   two writes to cgroup.procs are 16; with memory, cpu and pids limits too: make 167, procs_fds 21, writes 31,
+ *   remove 95.
  * Nearly all of it is the kernel's: 26 a mkdir, 20 a rmdir, 6 an open. cgroup_open is 300 to 500, once a session. */
 #define _GNU_SOURCE
 #include "cgroup_internal.h"
@@ -177,7 +179,8 @@ static int note_directories(struct fault *f)
 
 static bool has_clone3(void)
 {
-	/* EINVAL for the size 0 says that the kernel looked; ENOSYS that it, or a seccomp filter, does not know the call. */
+	/* EINVAL for the size 0 says that the kernel looked; ENOSYS that it, or a seccomp filter, does not know the
+	 * call. */
 	return syscall(SYS_clone3, NULL, (size_t)0) < 0 && errno == EINVAL;
 }
 
@@ -247,8 +250,8 @@ int cgroup_open(int session_dir_fd, const char *session_id, char *facts, size_t 
 	for EACH_HIERARCHY(h)
 		if (h->version == 1 && h->controllers & default_controllers())
 			cgroup_session_directory(h);
-	/* Now, while the caller's processes can still be seen and moved (the warden's PID namespace hides them). The rest follows when
-	 * a limit asks: cpu and cpuset cost every container something. */
+	/* Now, while the caller's processes can still be seen and moved (the warden's PID namespace hides them). The
+	 * rest follows when a limit asks: cpu and cpuset cost every container something. */
 	for (unsigned bit = CGROUP_MEMORY; s->v2 && bit <= CGROUP_PIDS; bit <<= 1)
 		if (s->v2->controllers & bit && !cgroup_hierarchy_of(bit))
 			cgroup_hand_on(s->v2, bit, NULL);
@@ -309,7 +312,8 @@ static int require(unsigned needed, struct fault *f)
 			for EACH_HIERARCHY(candidate)
 				if (candidate->version == 2)
 					h = candidate;
-			/* On a hybrid the other hierarchies are the place to look, so version 2 is not to blame for what it lacks. */
+			/* On a hybrid the other hierarchies are the place to look, so version 2 is not to blame for what it
+			 * lacks. */
 			if (!h || (!(h->controllers & bit) && cgroup_session.count > 1))
 				return missing(bit, f);
 			if (cgroup_session_directory(h) == 0 && cgroup_hand_on(h, bit, f) < 0)
@@ -395,8 +399,9 @@ size_t cgroup_procs_fds(struct cgroup *group, const int **fds)
 	for EACH_HIERARCHY(h) {
 		if (!(group->made & 1u << (h - cgroup_session.hierarchies)) || (h->version == 2 && cgroup_session.clone_into))
 			continue;
-		/* "0" to v1's tasks moves the one thread that writes. cgroup.procs would take cgroup_threadgroup_rwsem and wait for an RCU
-		 * grace period: a start that joins three groups took 14.2 ms to exec that way, 2.7 ms this way. */
+		/* "0" to v1's tasks moves the one thread that writes. cgroup.procs would take cgroup_threadgroup_rwsem and
+		 * wait for an RCU grace period: a start that joins three groups took 14.2 ms to exec that way, 2.7 ms this
+		 * way. */
 		int fd = openat(h->session_fd, cgroup_file(group, h->version == 2 ? "cgroup.procs" : "tasks"), O_WRONLY | O_CLOEXEC);
 		if (fd >= 0)
 			group->procs[group->procs_count++] = fd;
@@ -435,7 +440,8 @@ static long elapsed_ms(const struct timespec *since)
 	return (now.tv_sec - since->tv_sec) * 1000 + (now.tv_nsec - since->tv_nsec) / 1000000;
 }
 
-/* Waits for "frozen 0|1" in cgroup.events, which wakes pollers when it changes. -1 with errno; ETIMEDOUT after a second. */
+/* Waits for "frozen 0|1" in cgroup.events, which wakes pollers when it changes. -1 with errno; ETIMEDOUT after a
+ * second. */
 static int wait_frozen(int v2_fd, bool frozen)
 {
 	int fd = openat(v2_fd, "cgroup.events", O_RDONLY | O_CLOEXEC), result = -1, error = ETIMEDOUT;
@@ -465,7 +471,8 @@ static int wait_frozen(int v2_fd, bool frozen)
 	return result;
 }
 
-/* Version 1 freezes task by task, and goes on with those that forked meanwhile only when asked again: writing is asking. */
+/* Version 1 freezes task by task, and goes on with those that forked meanwhile only when asked again: writing is
+ * asking. */
 static int freeze_v1(struct cgroup *group, struct hierarchy *h, bool frozen)
 {
 	const char *wanted = frozen ? "FROZEN" : "THAWED";

@@ -1,16 +1,17 @@
 /* Version 2: handing controllers on to the groups below the caller's own, X.
  *
- * A controller works in a group only if the group above names it in cgroup.subtree_control, and the kernel refuses that in a
- * group that itself holds processes ("no internal processes"; the real root is exempt). X holds the caller, so X has to be
- * emptied first. Moving the processes of a group that belongs to someone else (a session scope of systemd's, a service) would
- * be meddling: their manager counts on finding them there. It is allowed in two cases, by contract:
- *   - systemd marked X as delegated: the attribute user.delegate or trusted.delegate is 1. Then systemd leaves all below X to
- *     us, and removes it with X.
+ * A controller works in a group only if the group above names it in cgroup.subtree_control, and the kernel refuses
+ * that in a group that itself holds processes ("no internal processes"; the real root is exempt). X holds the
+ * caller, so X has to be emptied first. Moving the processes of a group that belongs to someone else (a session
+ * scope of systemd's, a service) would be meddling: their manager counts on finding them there. It is allowed in two
+ * cases, by contract:
+ *   - systemd marked X as delegated: the attribute user.delegate or trusted.delegate is 1. Then systemd leaves all
+ *     below X to us, and removes it with X.
  *   - X is the root of a cgroup namespace, as in a container: all inside is the container's business.
- * There the processes move to X/mayfly-callers, which stays as long as X: the callers live in it. Everywhere else containers get
- * groups without controllers (they can be frozen, killed and their CPU time counted) and a limit fails and names the mend.
- * Threaded controllers would be allowed beside processes, but only cpu, cpuset and pids, and only below a threaded
- * group, which cannot hold memory: not worth a third mode.
+ * There the processes move to X/mayfly-callers, which stays as long as X: the callers live in it. Everywhere else
+ * containers get groups without controllers (they can be frozen, killed and their CPU time counted) and a limit
+ * fails and names the mend. Threaded controllers would be allowed beside processes, but only cpu, cpuset and pids,
+ * and only below a threaded group, which cannot hold memory: not worth a third mode.
  *
  * What is enabled in X stays enabled: other sessions may rely on it, and nobody can tell when the last one is gone. */
 #define _GNU_SOURCE

@@ -1,13 +1,15 @@
-/* Device rules in force for containers: one program (version 2) or one group (version 1) for all containers with the same text.
+/* Device rules in force for containers: one program (version 2) or one group (version 1) for all containers with the
+ * same text.
  *
- * Where both are there (hybrid) the program is used, and the list only where bpf(2) is not to be had. They cost a container the
- * same within 5 µs (measured: 206 against 201 µs for a whole make, attach and remove), but a list is refused when the group above
- * lacks a device that it names, and moving a process into one more version 1 group can wait for RCU. The kernel checks
- * both, so a list that the caller's own group has stays in force.
+ * Where both are there (hybrid) the program is used, and the list only where bpf(2) is not to be had. They cost a
+ * container the same within 5 µs (measured: 206 against 201 µs for a whole make, attach and remove), but a list is
+ * refused when the group above lacks a device that it names, and moving a process into one more version 1 group can
+ * wait for RCU. The kernel checks both, so a list that the caller's own group has stays in force.
  *
- * Without privilege there is no program and no list. In a user namespace of our own that is no loss: the kernel makes no device
- * nodes there and honours none on file systems mounted there, so rules have nothing to deny that file permissions leave open.
- * With the real root's privileges the rules are what keeps a container with CAP_MKNOD off the disks, so there a failure is one. */
+ * Without privilege there is no program and no list. In a user namespace of our own that is no loss: the kernel
+ * makes no device nodes there and honours none on file systems mounted there, so rules have nothing to deny that
+ * file permissions leave open. With the real root's privileges the rules are what keeps a container with CAP_MKNOD
+ * off the disks, so there a failure is one. */
 #define _GNU_SOURCE
 #include "cgroup_internal.h"
 #include "devices.h"

@@ -1,9 +1,10 @@
 /* Own control groups from mountinfo(5) and cgroups(7).
  *
- * /proc/self/cgroup tells a path per hierarchy, relative to the root of our cgroup namespace. A mount may show the whole hierarchy or a
- * subtree of it (Docker without a cgroup namespace binds /docker/<id> on /sys/fs/cgroup/memory), and mountinfo's fourth
- * field says which. Both paths are as seen from our namespace, so the group is at mount point + (path - mount root).
- * A root of "/.." is above our namespace: where our group is below it cannot be known, so such a mount is not used. */
+ * /proc/self/cgroup tells a path per hierarchy, relative to the root of our cgroup namespace. A mount may show the
+ * whole hierarchy or a subtree of it (Docker without a cgroup namespace binds /docker/<id> on
+ * /sys/fs/cgroup/memory), and mountinfo's fourth field says which. Both paths are as seen from our namespace, so the
+ * group is at mount point + (path - mount root). A root of "/.." is above our namespace: where our group is below it
+ * cannot be known, so such a mount is not used. */
 #define _GNU_SOURCE
 #include "cgroup_find.h"
 

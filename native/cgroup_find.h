@@ -1,11 +1,13 @@
 #pragma once
-/* Where this process's own control groups are: pure functions over the text of /proc/self/mountinfo and /proc/self/cgroup. */
+/* Where this process's own control groups are: pure functions over the text of /proc/self/mountinfo and
+ * /proc/self/cgroup. */
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Controllers, by their version 1 names; version 2 calls blkio "io", and has devices and freezing without a controller. */
+/* Controllers, by their version 1 names; version 2 calls blkio "io", and has devices and freezing without a
+ * controller. */
 enum {
 	CGROUP_MEMORY = 1 << 0,
 	CGROUP_BLKIO = 1 << 1,
@@ -18,8 +20,8 @@ enum {
 };
 #define CGROUP_CONTROLLERS 8
 
-/* Where the caller's own processes are put when its version 2 group must be emptied (cgroup_delegate.c). A process found there
- * counts as one of the group above. */
+/* Where the caller's own processes are put when its version 2 group must be emptied (cgroup_delegate.c). A process
+ * found there counts as one of the group above. */
 #define CGROUP_CALLERS "mayfly-callers"
 
 struct cgroup_place {

@@ -58,7 +58,8 @@ struct hierarchy *cgroup_made_in(const struct cgroup *, unsigned controller);
 /* Makes the session's directory in the hierarchy if it is not there yet. 0, or -1 with errno (also kept in refused). */
 int cgroup_session_directory(struct hierarchy *);
 
-/* cgroup_delegate.c: hands the controller on to the containers' groups. 0 or -1 with the fault. own_fd and session_fd are open. */
+/* cgroup_delegate.c: hands the controller on to the containers' groups. 0 or -1 with the fault. own_fd and
+ * session_fd are open. */
 int cgroup_hand_on(struct hierarchy *, unsigned controller, struct fault *);
 
 /* cgroup_limit.c: the controllers that the limits need, or -1 with the fault for a key that is unknown. */
@@ -79,5 +80,6 @@ int cgroup_write_at(int dir_fd, const char *path, const char *text);            
 const char *cgroup_file(const struct cgroup *, const char *file);
 /* SIGKILL for everything in the tree; does not wait for the deaths. -1 if something could not be killed. */
 int cgroup_tree_kill(int dir_fd);
-/* Kills, waits for at most timeout_ms and removes the directory with all below it. 0 (also if it was not there), -1 with errno. */
+/* Kills, waits for at most timeout_ms and removes the directory with all below it. 0 (also if it was not there), -1
+ * with errno. */
 int cgroup_tree_remove(int parent_fd, const char *name, int timeout_ms);

@@ -1,7 +1,7 @@
 /* Limits: the keys of PROTOCOL.md in the words of version 1 and version 2.
  *
- * A limit is made of one or more writes; the kernel judges the values. Only where the two versions count differently is anything
- * computed here: swap (version 1 limits memory + swap, version 2 swap alone), shares and weights. */
+ * A limit is made of one or more writes; the kernel judges the values. Only where the two versions count differently
+ * is anything computed here: swap (version 1 limits memory + swap, version 2 swap alone), shares and weights. */
 #define _GNU_SOURCE
 #include "cgroup_internal.h"
 
@@ -98,8 +98,8 @@ static int set(const struct cgroup *group, const struct hierarchy *h, const char
 	return refuse(key, value, errno, why, f);
 }
 
-/* Docker's meaning: memory-swap is memory and swap together, twice the memory by default, -1 for no limit on swap. Kernels
- * without swap accounting lack the file; that is an error only for who named memory-swap. */
+/* Docker's meaning: memory-swap is memory and swap together, twice the memory by default, -1 for no limit on swap.
+ * Kernels without swap accounting lack the file; that is an error only for who named memory-swap. */
 static int apply_memory(const struct cgroup *group, const struct hierarchy *h, const char *memory, const char *swap, struct fault *f)
 {
 	long long bytes = -1, total = -1;
@@ -154,8 +154,9 @@ static int apply_cpu(const struct cgroup *group, const struct hierarchy *h, cons
 	}
 	if (!shares)
 		return 0;
-	/* In proportion to the defaults, 1024 shares and weight 100, so that the ratio between a container with shares and one
-	 * without is as on version 1. (runc maps the ranges' ends linearly, which makes 1024 shares a weight of 39.) */
+	/* In proportion to the defaults, 1024 shares and weight 100, so that the ratio between a container with shares
+	 * and one without is as on version 1. (runc maps the ranges' ends linearly, which makes 1024 shares a weight of
+	 * 39.) */
 	long long number;
 	if (number_of("cpu-shares", shares, &number, f) < 0)
 		return -1;
@@ -166,8 +167,8 @@ static int apply_cpu(const struct cgroup *group, const struct hierarchy *h, cons
 	return set(group, h, "cpu.weight", text, "cpu-shares", shares, f);
 }
 
-/* Which file there is depends on the I/O scheduler: BFQ's own (1 to 1000, default 100, as Docker's range is 10 to 1000, default
- * 500), or, version 2, io.weight of the cost model (1 to 10000, default 100). */
+/* Which file there is depends on the I/O scheduler: BFQ's own (1 to 1000, default 100, as Docker's range is 10 to
+ * 1000, default 500), or, version 2, io.weight of the cost model (1 to 10000, default 100). */
 static int apply_weight(const struct cgroup *group, const struct hierarchy *h, const char *weight, struct fault *f)
 {
 	static const char *const files[2][2] = {{"blkio.bfq.weight", "blkio.weight"}, {"io.bfq.weight", "io.weight"}};

@@ -115,8 +115,8 @@ static void put_memory(struct json *j, const struct cgroup *group)
 	put(j, "oomKills", oom_kills(group));
 }
 
-/* Without the pids controller the threads of the version 2 group are counted; those of groups that the container made below are
- * not among them. */
+/* Without the pids controller the threads of the version 2 group are counted; those of groups that the container
+ * made below are not among them. */
 static int64_t count_threads(const struct cgroup *group)
 {
 	int fd = group->v2_fd < 0 ? -1 : openat(group->v2_fd, "cgroup.threads", O_RDONLY | O_CLOEXEC);

@@ -1,4 +1,5 @@
-/* Groups that a dead session left: the kernel takes its processes, mounts and links, but not its groups' directories. */
+/* Groups that a dead session left: the kernel takes its processes, mounts and links, but not its groups'
+ * directories. */
 #define _GNU_SOURCE
 #include "cgroup_internal.h"
 
@@ -16,8 +17,9 @@ static bool is_cgroup_directory(int fd)
 	return fstatfs(fd, &fs) == 0 && (fs.f_type == CGROUP_SUPER_MAGIC || fs.f_type == CGROUP2_SUPER_MAGIC);
 }
 
-/* path is <own group>/mayfly-<session>. The file is ours, but a damaged one must not make us kill and remove elsewhere: the last
- * part has our prefix and is not the callers' group, and what holds it is on a cgroup file system. */
+/* path is <own group>/mayfly-<session>. The file is ours, but a damaged one must not make us kill and remove
+ * elsewhere: the last part has our prefix and is not the callers' group, and what holds it is on a cgroup file
+ * system. */
 static void sweep_one(char *path)
 {
 	char *slash = strrchr(path, '/');

@@ -1,7 +1,8 @@
 /* Small files of control groups, and whole trees of them: killing what is inside, removing directories.
  *
- * A container with a writable cgroup mount can make groups below its own, so nothing here assumes a flat directory. Removal takes
- * the deepest first child again and again: no recursion that a hostile depth could use up, two descriptors at a time. */
+ * A container with a writable cgroup mount can make groups below its own, so nothing here assumes a flat directory.
+ * Removal takes the deepest first child again and again: no recursion that a hostile depth could use up, two
+ * descriptors at a time. */
 #define _GNU_SOURCE
 #include "cgroup_internal.h"
 
@@ -78,8 +79,8 @@ static int first_child(int dir_fd, char *name)
 	return fd;
 }
 
-/* Kills what cgroup.procs of one group lists; returns how many that were. Version 2 shows processes outside our PID namespace as
- * 0, which kill(2) would take for our own process group; version 1 leaves them out. */
+/* Kills what cgroup.procs of one group lists; returns how many that were. Version 2 shows processes outside our PID
+ * namespace as 0, which kill(2) would take for our own process group; version 1 leaves them out. */
 static int kill_listed(int dir_fd)
 {
 	int fd = openat(dir_fd, "cgroup.procs", O_RDONLY | O_CLOEXEC);
@@ -129,8 +130,8 @@ int cgroup_tree_kill(int dir_fd)
 	/* Linux 5.14: one write for the whole tree, also for what forks meanwhile. */
 	if (cgroup_write_at(dir_fd, "cgroup.kill", "1") == 0)
 		return 0;
-	/* Round after round, because what is listed may have forked before it died. Deaths are quick; a fork bomb takes a few
-	 * rounds. One second is the bound. */
+	/* Round after round, because what is listed may have forked before it died. Deaths are quick; a fork bomb takes
+	 * a few rounds. One second is the bound. */
 	for (int round = 0; round < 1000; round++) {
 		if (kill_walk(dir_fd, 16) == 0)
 			return 0;

@@ -1,8 +1,9 @@
 /* Device rules: version 1's devices.allow, and the same as a BPF program made by hand (no compiler, no libbpf).
  *
- * The kernel runs the program for each open and mknod of a device node with a struct bpf_cgroup_dev_ctx, and denies unless it
- * returns 1. Ours is a chain: every rule jumps to the next one on the first thing that does not match, or returns 1.
- * A request is allowed when one single rule covers all of its access bits, as in version 1's match_exception(). */
+ * The kernel runs the program for each open and mknod of a device node with a struct bpf_cgroup_dev_ctx, and denies
+ * unless it returns 1. Ours is a chain: every rule jumps to the next one on the first thing that does not match, or
+ * returns 1. A request is allowed when one single rule covers all of its access bits, as in version 1's
+ * match_exception(). */
 #define _GNU_SOURCE
 #include "devices.h"
 
@@ -98,7 +99,8 @@ int devices_write_list(int group_fd, const char *rules, struct fault *f)
 	if (write_rule(group_fd, "devices.deny", "a", f) < 0)
 		return -1;
 	while ((more = next_rule(&rules, &rule, f)) > 0) {
-		/* Version 1 reads "a" as "everything", whatever numbers follow; block and character in turn says what is meant. */
+		/* Version 1 reads "a" as "everything", whatever numbers follow; block and character in turn says what is
+		 * meant. */
 		const char *types = rule.type == ANY ? "bc" : rule.type == BPF_DEVCG_DEV_CHAR ? "c" : "b";
 		for (; *types; types++) {
 			rule.text[0] = *types;
@@ -165,7 +167,8 @@ static int assemble(const char *rules, struct bpf_insn *program, struct fault *f
 				reachable = true;
 			}
 	}
-	/* After `allow a *:* rwm` nothing can be reached, and kernels such as 6.1 refuse a program with such instructions. */
+	/* After `allow a *:* rwm` nothing can be reached, and kernels such as 6.1 refuse a program with such
+	 * instructions. */
 	if (more < 0 || !reachable)
 		return more < 0 ? -1 : n;
 	program[n++] = with_constant(alu | BPF_MOV, BPF_REG_0, 0);

@@ -528,8 +528,7 @@ static int make_links(void)
 	size_t data = nest_begin(&b, IFLA_INFO_DATA);
 	size_t nest = nest_begin(&b, VETH_INFO_PEER);
 	struct ifinfomsg peer = {.ifi_index = INDEX_TAP, .ifi_flags = IFF_NOARP, .ifi_change = IFF_NOARP};
-	memcpy(b.bytes + b.length, &peer, sizeof(peer));
-	b.length += sizeof(peer);
+	put_header(&b, &peer, sizeof(peer));
 	put_string(&b, IFLA_IFNAME, "tap");
 	put(&b, IFLA_ADDRESS, tap_mac, MAC_SIZE);
 	nest_end(&b, nest);

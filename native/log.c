@@ -62,10 +62,11 @@ static uint64_t oldest(const struct log *log)
 
 static void pump(struct reader *);
 
-void log_append(struct log *log, int stream, const char *bytes, size_t length)
+static void append_piece(struct log *log, int stream, const char *bytes, size_t length)
 {
 	struct frame frame = {.stream = (uint8_t)stream, .length = (uint32_t)length, .time_ns = wall_ns()};
-	if (log->now.fd >= 0 && log->now.end - log->now.start >= log->cap / 2) {
+	uint64_t size = log->now.end - log->now.start;
+	if (log->now.fd >= 0 && size && size + sizeof(frame) + length > log->cap / 2) {
 		if (log->old.fd >= 0)
 			close(log->old.fd);
 		log->old = log->now;
@@ -73,12 +74,21 @@ void log_append(struct log *log, int stream, const char *bytes, size_t length)
 	}
 	if (log->now.fd < 0)
 		log->now.fd = segment_open();
-	log->written += length;
 	struct iovec parts[2] = {{&frame, sizeof(frame)}, {(void *)bytes, length}};
 	ssize_t put = log->now.fd < 0 ? -1 : pwritev(log->now.fd, parts, 2, (off_t)(log->now.end - log->now.start));
-	if (put != (ssize_t)(sizeof(frame) + length))
-		return; /* a full disk costs output, never the container; the half frame is overwritten by the next */
-	log->now.end += (uint64_t)put;
+	if (put == (ssize_t)(sizeof(frame) + length)) /* a full disk costs output, never the container; the next writes over the half frame */
+		log->now.end += (uint64_t)put;
+}
+
+void log_append(struct log *log, int stream, const char *bytes, size_t length)
+{
+	log->written += length;
+	while (length) {
+		size_t piece = length < log->cap / 4 ? length : (size_t)(log->cap / 4);
+		append_piece(log, stream, bytes, piece);
+		bytes += piece;
+		length -= piece;
+	}
 	for (struct reader *r = log->readers, *next; r; r = next) {
 		next = r->next;
 		if (r->query.follow && !connection_busy(r->connection))

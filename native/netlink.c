@@ -64,6 +64,11 @@ void message_begin(struct batch *b, uint16_t type, uint16_t flags, const void *h
 	message->nlmsg_flags = flags | NLM_F_REQUEST;
 	if (flags & NLM_F_ACK)
 		b->expected++;
+	put_header(b, header, size);
+}
+
+void put_header(struct batch *b, const void *header, size_t size)
+{
 	void *fixed = room(b, size);
 	if (fixed)
 		memcpy(fixed, header, size);

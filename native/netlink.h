@@ -34,6 +34,7 @@ void put_u8(struct batch *, uint16_t type, uint8_t);
 void put_u16(struct batch *, uint16_t type, uint16_t);
 void put_u32(struct batch *, uint16_t type, uint32_t);
 void put_string(struct batch *, uint16_t type, const char *);    /* with its NUL */
+void put_header(struct batch *, const void *header, size_t size);    /* a fixed header inside a nest, as veth's peer has */
 size_t nest_begin(struct batch *, uint16_t type);
 void nest_end(struct batch *, size_t nest);
 

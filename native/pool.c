@@ -131,8 +131,7 @@ static int make_link(struct net_slot *slot)
 	size_t data = nest_begin(&b, IFLA_INFO_DATA);
 	size_t nest = nest_begin(&b, VETH_INFO_PEER);
 	struct ifinfomsg peer = {.ifi_index = INDEX_ETH0};
-	memcpy(b.bytes + b.length, &peer, sizeof(peer));
-	b.length += sizeof(peer);
+	put_header(&b, &peer, sizeof(peer));
 	put_string(&b, IFLA_IFNAME, "eth0");
 	mac_of(slot->address, mac);
 	put(&b, IFLA_ADDRESS, mac, sizeof(mac));

@@ -4,18 +4,14 @@
 
 #include <fcntl.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef SYS_openat2
@@ -224,7 +220,7 @@ static int mount_api(struct probe_report *r)
 	return 0;
 }
 
-struct attributes_of_mount { uint64_t set, clear, propagation, userns_fd; };
+struct attributes_of_mount { uint64_t set, clear, propagation, user_namespace; };
 
 static int mount_attributes(struct probe_report *r)
 {
@@ -233,60 +229,6 @@ static int mount_attributes(struct probe_report *r)
 	struct attributes_of_mount read_only = {.set = 1 /* MOUNT_ATTR_RDONLY */};
 	if (syscall(SYS_mount_setattr, AT_FDCWD, "/tmp", AT_RECURSIVE, &read_only, sizeof(read_only)) < 0)
 		return fault(&r->fault, "mount_setattr", "", errno, NULL);
-	return 0;
-}
-
-static int write_map(pid_t child, const char *name)
-{
-	char path[64];
-	snprintf(path, sizeof(path), "/proc/%d/%s", child, name);
-	int map = open(path, O_WRONLY | O_CLOEXEC);
-	bool mapped = map >= 0 && write(map, "0 100000 1", 10) > 0;
-	if (map >= 0)
-		close(map);
-	return mapped ? 0 : -1;
-}
-
-/* A descriptor of a user namespace that maps 0 to 100000, made by a short-lived child. */
-static int mapped_user_namespace(struct fault *f)
-{
-	int ready[2], done[2];
-	if (pipe2(ready, O_CLOEXEC) < 0 || pipe2(done, O_CLOEXEC) < 0)
-		return fault(f, "pipe", "", errno, NULL);
-	pid_t child = fork();
-	char byte = 0;
-	if (child == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		close(done[1]);
-		if (unshare(CLONE_NEWUSER) < 0 || write(ready[1], &byte, 1) != 1)
-			_exit(1);
-		_exit(read(done[0], &byte, 1) < 0);
-	}
-	close(ready[1]);
-	int fd = -1;
-	if (child > 0 && read(ready[0], &byte, 1) == 1 && write_map(child, "uid_map") == 0 && write_map(child, "gid_map") == 0) {
-		char path[64];
-		snprintf(path, sizeof(path), "/proc/%d/ns/user", child);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-	}
-	int error = errno;
-	close(done[1]);
-	if (child > 0)
-		waitpid(child, NULL, 0);
-	return fd < 0 ? fault(f, "unshare", "user namespace with a map", error, NULL) : fd;
-}
-
-static int idmapped_mount(struct probe_report *r)
-{
-	int userns = mapped_user_namespace(&r->fault);
-	if (userns < 0 || probe_enter_scratch(0, &r->fault) < 0)
-		return -1;
-	long tree = syscall(SYS_open_tree, AT_FDCWD, "/tmp", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (tree < 0)
-		return fault(&r->fault, "open_tree", "", errno, NULL);
-	struct attributes_of_mount map = {.set = 0x00100000 /* MOUNT_ATTR_IDMAP */, .userns_fd = (uint64_t)userns};
-	if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &map, sizeof(map)) < 0)
-		return fault(&r->fault, "mount_setattr", "MOUNT_ATTR_IDMAP", errno, NULL);
 	return 0;
 }
 
@@ -308,6 +250,5 @@ const struct probe probes_of_mounts[] = {
 	{"openat2", open_in_root},
 	{"mount-api", mount_api},
 	{"mount-setattr", mount_attributes},
-	{"idmapped-mount", idmapped_mount},
 	{NULL, NULL},
 };

@@ -4,7 +4,6 @@
 #include "netlink.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <linux/if_link.h>
 #include <linux/netfilter.h>
@@ -17,10 +16,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#ifndef NFT_TABLE_F_OWNER
-#define NFT_TABLE_F_OWNER 0x2
-#endif
 
 static int try_link(const char *kind, struct probe_report *r)
 {
@@ -73,15 +68,11 @@ static void put_be32(struct batch *batch, uint16_t type, uint32_t value)
 	put_u32(batch, type, htonl(value));
 }
 
-/* What a rule is made of: how to add the expression that is tried. */
+/* An expression of a rule, and how its attributes are written. */
 struct expression {
 	const char *name;
-	const char *chain_type;
-	uint32_t hook;
 	void (*put_data)(struct batch *);
 };
-
-static void masquerade_data(struct batch *batch) { (void)batch; }
 
 static void tproxy_data(struct batch *batch)
 {
@@ -95,8 +86,8 @@ static void socket_data(struct batch *batch)
 	put_be32(batch, NFTA_SOCKET_DREG, NFT_REG_1);
 }
 
-/* tproxy takes the port from a register: loads it, and asks for TCP first, as the kernel insists on a protocol. */
-static void put_port_and_protocol(struct batch *batch)
+/* tproxy takes the port from a register, so that must have been loaded. */
+static void put_port(struct batch *batch)
 {
 	size_t element = nest_begin(batch, NFTA_LIST_ELEM);
 	put_string(batch, NFTA_EXPR_NAME, "immediate");
@@ -109,7 +100,7 @@ static void put_port_and_protocol(struct batch *batch)
 	nest_end(batch, element);
 }
 
-/* One table that dies with its socket, one chain and, if expression is given, one rule. All or nothing. */
+/* One table, one chain, one rule: all or nothing. */
 static int try_nft(const struct expression *expression, struct probe_report *r)
 {
 	struct netlink nl;
@@ -122,43 +113,37 @@ static int try_nft(const struct expression *expression, struct probe_report *r)
 	nft_bracket(&batch, NFNL_MSG_BATCH_BEGIN);
 	nft_message(&batch, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_ACK);
 	put_string(&batch, NFTA_TABLE_NAME, "probe");
-	put_be32(&batch, NFTA_TABLE_FLAGS, NFT_TABLE_F_OWNER);
-	if (expression) {
-		nft_message(&batch, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_ACK);
-		put_string(&batch, NFTA_CHAIN_TABLE, "probe");
-		put_string(&batch, NFTA_CHAIN_NAME, "chain");
-		size_t hook = nest_begin(&batch, NFTA_CHAIN_HOOK);
-		put_be32(&batch, NFTA_HOOK_HOOKNUM, expression->hook);
-		put_be32(&batch, NFTA_HOOK_PRIORITY, 0);
-		nest_end(&batch, hook);
-		put_string(&batch, NFTA_CHAIN_TYPE, expression->chain_type);
-		nft_message(&batch, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK);
-		put_string(&batch, NFTA_RULE_TABLE, "probe");
-		put_string(&batch, NFTA_RULE_CHAIN, "chain");
-		size_t list = nest_begin(&batch, NFTA_RULE_EXPRESSIONS);
-		if (strcmp(expression->name, "tproxy") == 0)
-			put_port_and_protocol(&batch);
-		size_t element = nest_begin(&batch, NFTA_LIST_ELEM);
-		put_string(&batch, NFTA_EXPR_NAME, expression->name);
-		size_t data = nest_begin(&batch, NFTA_EXPR_DATA);
-		expression->put_data(&batch);
-		nest_end(&batch, data);
-		nest_end(&batch, element);
-		nest_end(&batch, list);
-	}
+	nft_message(&batch, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_ACK);
+	put_string(&batch, NFTA_CHAIN_TABLE, "probe");
+	put_string(&batch, NFTA_CHAIN_NAME, "chain");
+	size_t hook = nest_begin(&batch, NFTA_CHAIN_HOOK);
+	put_be32(&batch, NFTA_HOOK_HOOKNUM, NF_INET_PRE_ROUTING);
+	put_be32(&batch, NFTA_HOOK_PRIORITY, 0);
+	nest_end(&batch, hook);
+	put_string(&batch, NFTA_CHAIN_TYPE, "filter");
+	nft_message(&batch, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK);
+	put_string(&batch, NFTA_RULE_TABLE, "probe");
+	put_string(&batch, NFTA_RULE_CHAIN, "chain");
+	size_t list = nest_begin(&batch, NFTA_RULE_EXPRESSIONS);
+	if (strcmp(expression->name, "tproxy") == 0)
+		put_port(&batch);
+	size_t element = nest_begin(&batch, NFTA_LIST_ELEM);
+	put_string(&batch, NFTA_EXPR_NAME, expression->name);
+	size_t data = nest_begin(&batch, NFTA_EXPR_DATA);
+	expression->put_data(&batch);
+	nest_end(&batch, data);
+	nest_end(&batch, element);
+	nest_end(&batch, list);
 	nft_bracket(&batch, NFNL_MSG_BATCH_END);
 	int sent = netlink_send(&nl, &batch);
 	int error = errno;
 	netlink_close(&nl);
-	return sent < 0 ? fault(&r->fault, "nft", expression ? expression->name : "owner table", error, NULL) : 0;
+	return sent < 0 ? fault(&r->fault, "nft", expression->name, error, NULL) : 0;
 }
 
-static const struct expression masquerade = {"masq", "nat", NF_INET_POST_ROUTING, masquerade_data};
-static const struct expression tproxy = {"tproxy", "filter", NF_INET_PRE_ROUTING, tproxy_data};
-static const struct expression socket_match = {"socket", "filter", NF_INET_PRE_ROUTING, socket_data};
+static const struct expression tproxy = {"tproxy", tproxy_data};
+static const struct expression socket_match = {"socket", socket_data};
 
-static int nft_owner(struct probe_report *r) { return try_nft(NULL, r); }
-static int nft_masquerade(struct probe_report *r) { return try_nft(&masquerade, r); }
 static int nft_tproxy(struct probe_report *r) { return try_nft(&tproxy, r); }
 static int nft_socket(struct probe_report *r) { return try_nft(&socket_match, r); }
 
@@ -174,20 +159,11 @@ static int ipv6_loopback(struct probe_report *r)
 	return 0;
 }
 
-static int tun(struct probe_report *r)
-{
-	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-	return fd < 0 ? fault(&r->fault, "open", "/dev/net/tun", errno, NULL) : 0;
-}
-
 const struct probe probes_of_network[] = {
 	{"veth", veth},
 	{"bridge", bridge},
-	{"nft-owner", nft_owner},
-	{"nft-masquerade", nft_masquerade},
 	{"nft-tproxy", nft_tproxy},
 	{"nft-socket", nft_socket},
 	{"ipv6-loopback", ipv6_loopback},
-	{"tun", tun},
 	{NULL, NULL},
 };

@@ -235,7 +235,7 @@ static int index_of(struct netlink *nl, const char *name)
 }
 
 /* Makes the pair of links: the host's end without IPv6, ours in the router, both up. Returns the host's end's index. */
-static int make_uplink(struct netlink *host, const uint8_t host_mac[MAC_SIZE], const uint8_t our_mac[MAC_SIZE],
+static int make_uplink(struct netlink *host, int hostns, const uint8_t host_mac[MAC_SIZE], const uint8_t our_mac[MAC_SIZE],
 	char name[IFNAMSIZ])
 {
 	for (int attempt = 0; attempt < 8; attempt++) {
@@ -245,24 +245,23 @@ static int make_uplink(struct netlink *host, const uint8_t host_mac[MAC_SIZE], c
 		snprintf(name, IFNAMSIZ, "mf-%08x", unique);
 		struct batch b;
 		batch_clear(&b);
-		struct ifinfomsg link = {0};
+		/* From our side: the kernel heeds an index for the peer only if it gets one for both. */
+		struct ifinfomsg link = {.ifi_index = INDEX_UPLINK}, peer = {0};
 		message_begin(&b, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &link, sizeof(link));
-		put_string(&b, IFLA_IFNAME, name);
-		put(&b, IFLA_ADDRESS, host_mac, MAC_SIZE);
+		put_string(&b, IFLA_IFNAME, "uplink");
+		put(&b, IFLA_ADDRESS, our_mac, MAC_SIZE);
 		size_t info = nest_begin(&b, IFLA_LINKINFO);
 		put_string(&b, IFLA_INFO_KIND, "veth");
 		size_t data = nest_begin(&b, IFLA_INFO_DATA);
-		size_t peer = nest_begin(&b, VETH_INFO_PEER);
-		struct ifinfomsg ours = {.ifi_index = INDEX_UPLINK};
-		memcpy(b.bytes + b.length, &ours, sizeof(ours));
-		b.length += sizeof(ours);
-		put_string(&b, IFLA_IFNAME, "uplink");
-		put(&b, IFLA_ADDRESS, our_mac, MAC_SIZE);
-		put_u32(&b, IFLA_NET_NS_FD, (uint32_t)router.ns);
-		nest_end(&b, peer);
+		size_t nest = nest_begin(&b, VETH_INFO_PEER);
+		put_header(&b, &peer, sizeof(peer));
+		put_string(&b, IFLA_IFNAME, name);
+		put(&b, IFLA_ADDRESS, host_mac, MAC_SIZE);
+		put_u32(&b, IFLA_NET_NS_FD, (uint32_t)hostns);
+		nest_end(&b, nest);
 		nest_end(&b, data);
 		nest_end(&b, info);
-		if (netlink_send(host, &b) == 0) {
+		if (netlink_send(&router.rtnl, &b) == 0) {
 			int index = index_of(host, name);
 			put_without_ipv6(&b, index);
 			netlink_send(host, &b);    /* may fail where there is no IPv6 */
@@ -357,7 +356,7 @@ static int settle(bool rooted, int hostns, char *why, size_t why_size)
 		return -1;
 	host_mac[0] = our_mac[0] = 0x02;
 	if (rooted) {
-		if (open_in(hostns, &host) < 0 || (index = make_uplink(&host, host_mac, our_mac, name)) <= 0)
+		if (open_in(hostns, &host) < 0 || (index = make_uplink(&host, hostns, host_mac, our_mac, name)) <= 0)
 			snprintf(why, why_size, "The host has no route to the containers: cannot make the uplink (%s)", strerror(errno));
 	}
 	int error = EADDRINUSE;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -79,18 +80,11 @@ void connection_read(struct connection *c, bool reading)
 	update(c);
 }
 
-bool connection_send(struct connection *c, const void *bytes, size_t length)
+static bool queue(struct connection *c, const void *bytes, size_t length)
 {
-	if (!c->out_length) {
-		ssize_t sent = send(c->fd, bytes, length, MSG_NOSIGNAL);
-		if (sent == (ssize_t)length)
-			return true;
-		if (sent > 0) {
-			bytes = (const char *)bytes + sent;
-			length -= (size_t)sent;
-		}
-	}
 	size_t end = c->out_start + c->out_length;
+	if (!length)
+		return true;
 	if (end + length > c->out_capacity) {
 		if (c->out_start) {
 			memmove(c->out, c->out + c->out_start, c->out_length);
@@ -108,15 +102,35 @@ bool connection_send(struct connection *c, const void *bytes, size_t length)
 	}
 	memcpy(c->out + end, bytes, length);
 	c->out_length += length;
-	if (c->watch.fd >= 0)
-		update(c);
 	return true;
+}
+
+/* Head and body leave in one call: a reader gets whole frames, and one wake-up for each. */
+static bool send_both(struct connection *c, const void *head, size_t head_length, const void *body, size_t body_length)
+{
+	size_t sent = 0;
+	if (!c->out_length) {
+		struct iovec parts[2] = {{(void *)head, head_length}, {(void *)body, body_length}};
+		struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+		ssize_t n = sendmsg(c->fd, &message, MSG_NOSIGNAL);
+		sent = n > 0 ? (size_t)n : 0;
+	}
+	size_t of_head = sent < head_length ? sent : head_length, of_body = sent - of_head;
+	bool done = queue(c, (const char *)head + of_head, head_length - of_head) && queue(c, (const char *)body + of_body, body_length - of_body);
+	if (c->out_length && c->watch.fd >= 0)
+		update(c);
+	return done;
+}
+
+bool connection_send(struct connection *c, const void *bytes, size_t length)
+{
+	return send_both(c, bytes, length, "", 0);
 }
 
 bool connection_frame(struct connection *c, int stream, uint64_t time_ns, const void *bytes, size_t length)
 {
 	struct frame frame = {.stream = (uint8_t)stream, .length = (uint32_t)length, .time_ns = time_ns};
-	return connection_send(c, &frame, sizeof(frame)) && connection_send(c, bytes, length);
+	return send_both(c, &frame, sizeof(frame), bytes, length);
 }
 
 bool connection_busy(const struct connection *c)

@@ -115,6 +115,47 @@ static int below_root(struct unpack *u, const char *path, char full[static PATH_
 	return printed < PATH_MAX ? 0 : refuse(u, ENAMETOOLONG, "a name is too long for a file system");
 }
 
+/* Hides what lower layers have in this directory. */
+static int make_opaque(struct unpack *u, int fd)
+{
+	const char *name = u->options->userxattr ? "user.overlay.opaque" : "trusted.overlay.opaque";
+
+	return fsetxattr(fd, name, "y", 1, 0) < 0 ? refuse(u, errno, "cannot mark the directory as opaque") : 0;
+}
+
+/* A layer may hide a/ with .wh.a and then bring a/b without an entry for a/: the whiteout becomes an opaque directory.
+ * Returns 1 if there was one on the way to path, 0 if not. */
+static int open_whiteout(struct unpack *u, const char *path)
+{
+	const uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+	char way[PATH_MAX], name[NAME_MAX + 1];
+	struct stat st;
+
+	memcpy(way, path, strlen(path) + 1);
+	while (*way) {
+		split(way, name);
+		int dir_fd = resolve_open(u->base_fd, way, O_RDONLY | O_DIRECTORY, resolve);
+
+		if (dir_fd < 0)
+			continue;
+		if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != 0) {
+			close(dir_fd);
+			return 0;
+		}
+		int result = unlinkat(dir_fd, name, 0) < 0 || mkdirat(dir_fd, name, 0755) < 0
+			? refuse(u, errno, "cannot replace a whiteout by a directory") : 0;
+		int fd = result < 0 ? -1 : openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+		if (result == 0)
+			result = fd < 0 ? refuse(u, errno, "cannot open its directory") : make_opaque(u, fd);
+		if (fd >= 0)
+			close(fd);
+		close(dir_fd);
+		return result < 0 ? -1 : 1;
+	}
+	return 0;
+}
+
 /* Opens a directory below base; making says whether what is missing is made. The slot owns the descriptor. */
 static int open_parent(struct unpack *u, struct parent *slot, const char *path, bool making)
 {
@@ -131,6 +172,13 @@ static int open_parent(struct unpack *u, struct parent *slot, const char *path, 
 	if (slot->fd < 0 && errno == ELOOP) {
 		slot->direct = false;
 		slot->fd = resolve_open(u->root_fd, full, O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+	}
+	if (slot->fd < 0 && errno == ENOTDIR && making && u->options->layer) {
+		int opened = open_whiteout(u, path);
+
+		if (opened < 0)
+			return -1;
+		errno = opened ? ENOENT : ENOTDIR;
 	}
 	if (slot->fd < 0 && errno == ENOENT && making) {
 		slot->fd = resolve_make_parents(u->root_fd, full, u->fault, STEP);
@@ -265,14 +313,6 @@ static int clear(struct unpack *u, int dir_fd, const char *name)
 	if (unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT && errno != ENOTDIR && errno != ENOTEMPTY)
 		return refuse(u, errno, "cannot replace the directory that is there");
 	return 0;
-}
-
-/* Hides what lower layers have in this directory. */
-static int make_opaque(struct unpack *u, int fd)
-{
-	const char *name = u->options->userxattr ? "user.overlay.opaque" : "trusted.overlay.opaque";
-
-	return fsetxattr(fd, name, "y", 1, 0) < 0 ? refuse(u, errno, "cannot mark the directory as opaque") : 0;
 }
 
 static int remember_time(struct unpack *u, const char *path)

@@ -602,8 +602,7 @@ static void make_world(void)
 	put_string(&b, IFLA_INFO_KIND, "veth");
 	size_t data = nest_begin(&b, IFLA_INFO_DATA);
 	size_t nest = nest_begin(&b, VETH_INFO_PEER);
-	memcpy(b.bytes + b.length, &peer, sizeof(peer));
-	b.length += sizeof(peer);
+	put_header(&b, &peer, sizeof(peer));
 	put_string(&b, IFLA_IFNAME, "isp");
 	put_u32(&b, IFLA_NET_NS_FD, (uint32_t)outside_ns);
 	nest_end(&b, nest);
@@ -645,6 +644,7 @@ static void serve_host_sockets(void)
 	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	close(pair[0]);
+	close(router_ns);
 	enter(host_ns);
 	struct host_request request;
 	while (recv(pair[1], &request, sizeof(request), 0) == sizeof(request)) {
@@ -1057,8 +1057,6 @@ static void test_session(bool rooted)
 	net_close();
 	stop(udp);
 	stop(tcp);
-	/* The namespace dies with its last descriptor; the kernel cleans up a little later. */
-	router_ns = -1;
 }
 
 int main(int argc, char **argv)
@@ -1082,16 +1080,14 @@ int main(int argc, char **argv)
 			make_world();
 			serve_host_sockets();
 			test_session(rooted);
-			int host = host_ns;
 			if (rooted) {
-				must(unshare(CLONE_NEWNET) == 0, "unshare");
-				router_ns = new_namespace();
+				/* The router's namespace dies with its last descriptor; the kernel cleans up a little later. */
 				close(router_ns);
 				router_ns = new_namespace();
 				int left = 1;
 				for (int i = 0; i < 300 && left; i++) {
 					usleep(10000);
-					left = count_links(host, "mf-");
+					left = count_links(host_ns, "mf-");
 				}
 				expect_equal(left, 0);
 			}

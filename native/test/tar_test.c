@@ -1079,7 +1079,7 @@ static void races(void)
 			syscall(SYS_renameat2, root_fd, "d", root_fd, "l", 2 /* RENAME_EXCHANGE */);
 	uint64_t until = seconds() + 3;
 	while (seconds() < until) {
-		dir("d");
+		header('5', "d", "", 0711, 0);
 		file("d/passwd", "evil");
 		file("d/e/passwd", "evil");
 		symlink_entry("d/link", "x");

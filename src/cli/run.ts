@@ -1,9 +1,12 @@
 /**
  * `mayfly run`: one container in the foreground, as if its program had been called directly: its streams are ours, its
  * signals are passed on, its exit code is the result.
+ *
+ * Output is read from the container’s log, which begins with the first byte and tells what it had to drop;
+ * the connection that `attach` makes is used for input only.
  */
 import type { Writable } from 'node:stream'
-import type { Attachment, Container } from '../engine/container.js'
+import type { Container } from '../engine/container.js'
 import { Engine } from '../engine/engine.js'
 import type { ContainerOptions } from '../engine/options.js'
 import { containerOptions, type RunFlags } from './run-flags.js'
@@ -15,29 +18,30 @@ const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2
 const PATIENCE = 3
 /** What a shell reports of a program that wrote to a closed pipe: 128 and the number of SIGPIPE. */
 const BROKEN_PIPE = 141
+/** Output that a slow reader of ours may be behind, on the disk and only while it is needed. */
+const LOG_BYTES = 1024 ** 3
 
 /** Runs the container and resolves to the exit code. Throws what kept it from running. */
 export async function run(flags: RunFlags, words: readonly string[]): Promise<number> {
   if (flags.interactive && flags.tty && !process.stdin.isTTY) {
-    throw new UsageError(
-      '--interactive with --tty needs a terminal, and stdin is none',
-      'leave out --tty to pipe input in',
-    )
+    const hint = 'leave out --tty to pipe input in'
+    throw new UsageError('--interactive with --tty needs a terminal, and stdin is none', hint)
   }
   const options = containerOptions(flags, words)
   await using engine = await Engine.open({ network: options.network !== 'none' && options.network !== 'host' })
-  await using container = await engine.start({ remove: true, ...options })
-  tellChosenPorts(container, options)
-  // The log is replayed from its first byte, so nothing printed before this moment is missing.
-  await using attachment = await container.attach({ replay: true })
+  await using container = await engine.start({ ...options, remove: true, logBytes: LOG_BYTES })
   using _signals = forwardSignals(container)
-  using _terminal = connectTerminal(attachment, flags)
-  if (flags.interactive) passInput(attachment)
-  const written = await Promise.all([copy(attachment.stdout, process.stdout), copy(attachment.stderr, process.stderr)])
-  if (written.includes(false)) return BROKEN_PIPE
+  using _terminal = connectTerminal(container, flags)
+  tellChosenPorts(container, options)
+  if (flags.interactive) await passInput(container)
+  if (!(await passOutput(container))) return BROKEN_PIPE
   const exit = await container.wait()
-  if (exit.oomKilled) process.stderr.write(`mayfly: "${container.name}" was killed because memory ran out\n`)
+  if (exit.oomKilled) tell(`"${container.name}" was killed because memory ran out`)
   return exit.exitCode
+}
+
+function tell(message: string): void {
+  process.stderr.write(`mayfly: ${message}\n`)
 }
 
 /** Nobody could know a number that was not asked for. */
@@ -45,22 +49,27 @@ function tellChosenPorts(container: Container, { ports = [] }: ContainerOptions)
   const asked = new Set(ports.map((port) => (typeof port === 'number' ? undefined : port.host)))
   for (const { container: inside, protocol, ip, host } of container.ports) {
     const address = ip.includes(':') ? `[${ip}]` : ip
-    if (!asked.has(host)) process.stderr.write(`mayfly: ${address}:${host} -> ${inside}/${protocol}\n`)
+    if (!asked.has(host)) tell(`${address}:${host} -> ${inside}/${protocol}`)
   }
 }
 
-/** Copies until the end, no faster than it is read. False when the reader has gone away. */
-async function copy(from: AsyncIterable<Uint8Array>, to: Writable): Promise<boolean> {
+/** Passes on everything from the first byte to the exit. False when our reader has gone away. */
+async function passOutput(container: Container): Promise<boolean> {
   // Each write tells its own error; without a listener the stream would throw it as well.
-  to.on('error', () => {})
-  for await (const piece of from) {
-    const isWritten = await new Promise<boolean>((resolve) => to.write(piece, (error) => resolve(!error)))
-    if (!isWritten) return false
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
+  for await (const { stream, data, lostBytes } of container.logs({ follow: true })) {
+    if (lostBytes > 0) tell(`${lostBytes} bytes of output were dropped: they came faster than they were read`)
+    if (!(await write(process[stream], data))) return false
   }
   return true
 }
 
-function passInput({ stdin }: Attachment): void {
+function write(to: Writable, data: Uint8Array): Promise<boolean> {
+  return new Promise((resolve) => to.write(data, (error) => resolve(!error)))
+}
+
+async function passInput(container: Container): Promise<void> {
+  const { stdin } = await container.attach()
   // The container may end, or close its stdin, while there is still input: nobody is left to want it.
   stdin.on('error', () => process.stdin.unpipe(stdin))
   process.stdin.on('error', () => stdin.end())
@@ -70,9 +79,10 @@ function passInput({ stdin }: Attachment): void {
 function forwardSignals(container: Container): Disposable {
   let requests = 0
   const forward = (signal: NodeJS.Signals) => {
-    if ((signal === 'SIGINT' || signal === 'SIGTERM') && ++requests >= PATIENCE) signal = 'SIGKILL'
+    const isRequest = signal === 'SIGINT' || signal === 'SIGTERM'
+    if (isRequest) requests++
     // It may have ended just now.
-    container.kill(signal).catch(() => {})
+    container.kill(isRequest && requests >= PATIENCE ? 'SIGKILL' : signal).catch(() => {})
   }
   for (const signal of FORWARDED) process.on(signal, forward)
   return {
@@ -83,15 +93,14 @@ function forwardSignals(container: Container): Disposable {
 }
 
 /** Our terminal becomes the container's: raw, so that every key reaches it, and of the same size. */
-function connectTerminal(attachment: Attachment, flags: RunFlags): Disposable {
-  if (!flags.tty) return { [Symbol.dispose]: () => {} }
-  const isRaw = Boolean(flags.interactive && process.stdin.isTTY)
+function connectTerminal(container: Container, flags: RunFlags): Disposable {
+  const isRaw = Boolean(flags.tty && flags.interactive && process.stdin.isTTY)
   const restore = () => {
     if (isRaw) process.stdin.setRawMode(false)
   }
   const resize = () => {
     const { columns, rows } = process.stdout
-    if (columns && rows) attachment.resize(columns, rows).catch(() => {})
+    if (flags.tty && columns && rows) container.resize(columns, rows).catch(() => {})
   }
   if (isRaw) process.stdin.setRawMode(true)
   process.on('exit', restore)

@@ -62,7 +62,7 @@ export interface RunResult extends ContainerExit {
 export interface EngineInfo {
   /** Of the native program. */
   readonly version: string
-  /** Process id of the warden. */
+  /** Process id of the native program on the host: the launcher, whose child is the warden. */
   readonly pid: number
   /** The store's directory. */
   readonly home: string
@@ -170,7 +170,7 @@ export class Engine implements AsyncDisposable {
     const { facts } = this.#session
     return {
       version: facts.version,
-      pid: facts.pid,
+      pid: this.#session.pid,
       home: this.#store.home,
       session: facts.session,
       rootless: facts.rootless,

@@ -61,7 +61,7 @@ export class FrameReader {
         if (this.#headerBytes < HEADER_BYTES) return
         this.#bodyLeft = this.#header.readUInt32LE(4)
         this.#headerBytes = 0
-        if (this.#bodyLeft === 0) continue
+        continue // the frame may be empty, or its bytes be yet to come
       }
       const piece = chunk.subarray(offset, Math.min(chunk.length, offset + this.#bodyLeft))
       offset += piece.length

@@ -122,6 +122,11 @@ export class Session {
     return this.#facts!
   }
 
+  /** Process id of the launcher on the host. */
+  get pid(): number {
+    return this.#child.pid!
+  }
+
   /** Why the session has ended, if it has. */
   get failure(): MayflyError | undefined {
     return this.#failure

@@ -16,6 +16,7 @@ function read(chunks: Buffer[]) {
   const reader = new FrameReader({
     reply: (reply) => told.replies.push(reply),
     data: (stream, piece, time) => {
+      expect(piece.length).toBeGreaterThan(0)
       told.output[stream] += piece.toString('latin1')
       told.times.push(time())
     },

@@ -28,7 +28,7 @@ export const GROUPS = [
 export type Group = (typeof GROUPS)[number]
 
 const GIB = 1024 ** 3
-const MIN_KERNEL = [5, 11] as const
+const MIN_KERNEL = [5, 12] as const
 const SYS_ADMIN = 1n << 21n
 /** What a session as root uses (capability.h). */
 const ROOT_CAPABILITIES =
@@ -189,7 +189,7 @@ function thisProcess({ machine, isRootless }: Context): Finding[] {
   ]
 }
 
-const NAMESPACES = ['pid', 'mount', 'network', 'ipc', 'uts', 'cgroup'] as const
+const NAMESPACES = ['pid', 'mount', 'network', 'ipc', 'uts', 'cgroup', 'time'] as const
 
 function namespaces(context: Context): Finding[] {
   const { machine } = context
@@ -214,10 +214,6 @@ function namespaces(context: Context): Finding[] {
         : {
             remedy: context.isNested ? context.nestingRemedy : 'run as root, or on a kernel built with all namespaces',
           }),
-    }),
-    finding(group, 'time', context.ok('time-namespace'), {
-      optional: true,
-      why: `${context.answer('time-namespace')}; containers share the host’s clocks`,
     }),
   )
   if (!context.isRootless) {
@@ -297,7 +293,7 @@ function fileSystems(context: Context): Finding[] {
           ? 'sudo modprobe overlay'
           : context.isNested
             ? context.nestingRemedy
-            : 'use Linux 5.11 or newer',
+            : 'use Linux 5.12 or newer',
     }),
     option(
       'overlay, volatile',
@@ -365,70 +361,41 @@ function storeOnDisk(context: Context): Finding {
 }
 
 function network(context: Context, { info, networkError }: Trial): Finding[] {
-  const { machine, isRootless } = context
   const group = 'network'
-  const module = (probe: string, name: string) =>
-    context.errno(probe) === 'EPERM' ? {} : { remedy: `sudo modprobe ${name}` }
-  const link = (kind: string) =>
-    finding(group, kind, context.ok(kind), { why: context.answer(kind), ...module(kind, kind) })
-  const filter = (name: string, probe: string, kernelModule: string, consequence: string) =>
+  const need = (name: string, probe: string, module: string, more: { optional?: boolean; consequence?: string } = {}) =>
     finding(group, name, context.ok(probe), {
-      optional: true,
-      why: `${context.answer(probe)}; ${consequence}`,
-      ...module(probe, kernelModule),
+      optional: more.optional ?? false,
+      why: [context.answer(probe), more.consequence].filter(Boolean).join('; '),
+      // A module is missing, rather than a permission.
+      ...(context.errno(probe) === 'EPERM' ? {} : { remedy: `sudo modprobe ${module}` }),
     })
+  const wayOut = { optional: true, consequence: 'no way out for containers' }
   const found = [
-    link('veth'),
-    link('bridge'),
-    filter('nftables, tables that end with their owner', 'nft-owner', 'nf_tables', 'no way out for containers'),
-    filter('nftables, masquerade', 'nft-masquerade', 'nft_masq', 'no way out for containers'),
-    filter('nftables, tproxy', 'nft-tproxy', 'nft_tproxy', 'some packets take a slower way'),
-    filter('nftables, socket', 'nft-socket', 'nft_socket', 'some packets take a slower way'),
+    need('veth', 'veth', 'veth'),
+    need('bridge', 'bridge', 'bridge'),
+    need('nftables, tproxy', 'nft-tproxy', 'nft_tproxy', wayOut),
+    need('nftables, socket', 'nft-socket', 'nft_socket', wayOut),
     finding(group, 'published ports on ::1', context.ok('ipv6-loopback'), {
       optional: true,
       why: `${context.answer('ipv6-loopback')}; published on 127.0.0.1 only`,
     }),
   ]
   if (networkError !== undefined) {
-    found.push(finding(group, 'a session’s network', false, { why: networkError.split('\n')[0] ?? '' }))
-  } else if (info) {
-    found.push(
-      finding(group, 'way out of containers', info.hasEgress, {
-        detail: isRootless ? '' : 'masquerading',
-        optional: true,
-        ...whyNoEgress(context, info.warnings),
-      }),
-    )
-    if (!isRootless) {
-      found.push(
-        finding(group, 'containers’ addresses from this host', info.isHostReachable, {
-          optional: true,
-          why: 'no route; published ports still work',
-        }),
-      )
-    }
+    return [...found, finding(group, 'a session’s network', false, { why: networkError.split('\n')[0] ?? '' })]
   }
-  if (isRootless) {
-    found.push(
-      finding(group, '/dev/net/tun', context.ok('tun'), {
-        optional: true,
-        why: `${context.answer('tun')}; pasta and slirp4netns need it`,
-        remedy: machine.surroundings === 'none' ? 'sudo modprobe tun' : 'docker run --device /dev/net/tun …',
-      }),
-    )
-  }
-  return found
-}
-
-function whyNoEgress({ machine, isRootless }: Context, warnings: readonly string[]): Pick<Finding, 'why' | 'remedy'> {
-  const hasHelper = machine.programs.includes('pasta') || machine.programs.includes('slirp4netns')
-  if (isRootless && !hasHelper) {
-    return {
-      why: 'neither pasta nor slirp4netns is installed; containers reach each other and the host’s published ports only',
-      remedy: 'sudo apt-get install passt',
-    }
-  }
-  return { why: warnings.join('; ') || 'the engine found none' }
+  if (!info) return found
+  return [
+    ...found,
+    finding(group, 'way out of containers', info.hasEgress, {
+      detail: 'through sockets of this host',
+      optional: true,
+      why: info.warnings.join('; ') || 'the engine found none',
+    }),
+    finding(group, 'containers’ addresses from this host', info.isHostReachable, {
+      optional: true,
+      why: context.isRootless ? 'needs root; published ports work' : 'no route; published ports work',
+    }),
+  ]
 }
 
 const LIMITS = [
@@ -447,10 +414,10 @@ function limits(context: Context): Finding[] {
   const remedy =
     machine.hasSystemd && isRootless && mode === 'v2'
       ? { remedy: 'systemd-run --user --scope -p Delegate=yes npm test' }
-      : context.isNested
-        ? { remedy: 'docker run --privileged …' }
-        : isRootless
-          ? { remedy: 'run as root' }
+      : isRootless
+        ? { remedy: 'run as root' }
+        : context.isNested
+          ? { remedy: 'docker run --privileged …' }
           : {}
   return [
     finding(group, 'control groups', mode !== undefined && mode !== 'none', {
@@ -483,17 +450,19 @@ function cgroupMode(result: ProbeResult | undefined): string | undefined {
   return detail?.mode
 }
 
-const FEATURES: readonly (readonly [name: string, probe: string, consequence: string])[] = [
-  ['clone3 (5.3)', 'clone3', 'starts take another call'],
+/** Without these nothing starts; all are older than Linux 5.13. */
+const NEEDED: readonly (readonly [name: string, probe: string])[] = [
+  ['clone3 (5.3)', 'clone3'],
+  ['pidfd (5.3)', 'pidfd'],
+  ['mounts by descriptor (5.2)', 'mount-api'],
+  ['mount_setattr (5.12)', 'mount-setattr'],
+  ['programs in memory (memfd)', 'memfd-exec'],
+  ['seccomp filters (3.17)', 'seccomp-filter'],
+]
+const WELCOME: readonly (readonly [name: string, probe: string, consequence: string])[] = [
   ['start inside a control group (5.7)', 'clone-into-cgroup', 'a process moves itself there'],
-  ['pidfd (5.3)', 'pidfd', 'processes are watched by number'],
-  ['pidfd_getfd (5.6)', 'pidfd-getfd', 'readiness of ports cannot be told'],
-  ['seccomp filters (3.17)', 'seccomp-filter', 'containers run without a profile'],
-  ['seccomp notification (5.5)', 'seccomp-notification', 'readiness of ports is not told by the kernel'],
-  ['programs in memory (memfd)', 'memfd-exec', 'the program is run from its file'],
-  ['mounts by descriptor (5.2)', 'mount-api', 'mounts go by path'],
-  ['mount_setattr (5.12)', 'mount-setattr', 'recursive read-only mounts are made one by one'],
-  ['mapped mounts (5.12)', 'idmapped-mount', 'files keep the owners they have'],
+  ['seccomp notification (5.5)', 'seccomp-notification', 'waitForPort() is not told by the kernel'],
+  ['pidfd_getfd (5.6)', 'pidfd-getfd', 'waitForPort() is not told by the kernel'],
   ['cgroup.kill (5.14)', 'cgroup-kill', 'processes are killed one by one'],
 ]
 
@@ -503,10 +472,16 @@ function kernel(context: Context): Finding[] {
   return [
     finding('kernel', 'Linux', isNew, {
       detail: machine.kernel,
-      why: `${machine.kernel} is older than 5.11`,
-      remedy: 'use Linux 5.11 or newer',
+      why: `${machine.kernel} is older than 5.12`,
+      remedy: 'use Linux 5.12 or newer',
     }),
-    ...FEATURES.map(([name, probe, consequence]) =>
+    ...NEEDED.map(([name, probe]) =>
+      finding('kernel', name, context.ok(probe), {
+        why: context.answer(probe),
+        ...(context.isNested ? { remedy: context.nestingRemedy } : {}),
+      }),
+    ),
+    ...WELCOME.map(([name, probe, consequence]) =>
       finding('kernel', name, context.ok(probe), { optional: true, why: `${context.answer(probe)}; ${consequence}` }),
     ),
   ]

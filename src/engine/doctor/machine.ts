@@ -64,7 +64,7 @@ export const SYSCTLS = [
 ] as const
 export type Sysctl = (typeof SYSCTLS)[number]
 
-export const PROGRAMS = ['newuidmap', 'newgidmap', 'pasta', 'slirp4netns', 'systemd-run'] as const
+export const PROGRAMS = ['newuidmap', 'newgidmap'] as const
 export type Program = (typeof PROGRAMS)[number]
 
 export function readMachine(home: string): Machine {

@@ -28,7 +28,7 @@ const root: Machine = {
   },
   subuid: undefined,
   subgid: undefined,
-  programs: ['newuidmap', 'newgidmap', 'pasta'],
+  programs: ['newuidmap', 'newgidmap'],
   hasSystemd: true,
   store: {
     home: '/var/lib/mayfly',
@@ -70,7 +70,7 @@ const NAMES =
   `user-namespace id-range pid-namespace mount-namespace network-namespace ipc-namespace uts-namespace cgroup-namespace
   time-namespace clone3 clone-into-cgroup pidfd pidfd-getfd memfd-exec seccomp-filter seccomp-notification tmpfs overlay
   overlay-userxattr overlay-volatile overlay-on-store bind-mount pivot-root proc sysfs devpts mqueue cgroup2 device-node bind-device
-  openat2 mount-api mount-setattr idmapped-mount veth bridge nft-owner nft-masquerade nft-tproxy nft-socket ipv6-loopback tun cgroups
+  openat2 mount-api mount-setattr veth bridge nft-tproxy nft-socket ipv6-loopback cgroups
   cgroup-memory cgroup-memory-swap cgroup-cpu cgroup-cpuset cgroup-pids cgroup-blkio cgroup-devices cgroup-freezer cgroup-kill`.split(
     /\s+/,
   )
@@ -176,11 +176,26 @@ describe('the doctor', () => {
     expect(finding.remedy).toBe(remedy)
   })
 
-  test('a user without pasta is told how containers get out', () => {
-    const machine: Machine = { ...user, programs: ['newuidmap', 'newgidmap'] }
-    const info = { ...trial.info!, rootless: true, ids: 'range' as const, hasEgress: false }
-    const finding = find(explain(machine, kernel(), { ...trial, info }), 'way out of containers')
-    expect(finding).toMatchObject({ verdict: 'absent', remedy: 'sudo apt-get install passt' })
+  test('a kernel without tproxy has no way out for containers, and one command that mends it', () => {
+    const info = { ...trial.info!, hasEgress: false, warnings: ['no tproxy'] }
+    const findings = explain(root, kernel({ 'nft-tproxy': { step: 'nft', subject: 'tproxy', errno: 'ENOENT' } }), {
+      ...trial,
+      info,
+    })
+    expect(find(findings, 'nftables, tproxy')).toMatchObject({
+      verdict: 'absent',
+      why: 'nft tproxy: ENOENT; no way out for containers',
+      remedy: 'sudo modprobe nft_tproxy',
+    })
+    expect(find(findings, 'way out of containers')).toMatchObject({ verdict: 'absent', why: 'no tproxy' })
+  })
+
+  test('a network that cannot be made is a failure of its own where containers run without one', () => {
+    const finding = find(
+      explain(root, kernel(), { ...trial, networkError: 'no bridge\n  Hint: x' }),
+      'a session’s network',
+    )
+    expect(finding).toMatchObject({ verdict: 'fails', why: 'no bridge' })
   })
 
   test('a limit that is not delegated is absent, not a failure, and names the unit that would have it', () => {
@@ -195,7 +210,7 @@ describe('the doctor', () => {
   test('old versions are named', () => {
     const findings = explain({ ...root, nodeVersion: '20.9.0', kernel: '5.4.0-100-generic' }, kernel(), trial)
     expect(find(findings, 'node').why).toBe('20.9.0 is older than 20.19')
-    expect(find(findings, 'Linux').why).toBe('5.4.0-100-generic is older than 5.11')
+    expect(find(findings, 'Linux').why).toBe('5.4.0-100-generic is older than 5.12')
   })
 
   test('root without a capability is told which', () => {

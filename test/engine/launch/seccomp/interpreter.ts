@@ -24,10 +24,14 @@ export function decode(program: Buffer): Instruction[] {
 
 /** The value that the program returns, and how many instructions it took. */
 export function interpret(instructions: readonly Instruction[], { audit, number, args = [] }: Call): { value: number; steps: number } {
-  const data = Buffer.alloc(64)
-  data.writeUInt32LE(number >>> 0, 0)
-  data.writeUInt32LE(audit >>> 0, 4)
-  for (let index = 0; index < 6; index++) data.writeBigUInt64LE(BigInt.asUintN(64, args[index] ?? 0n), 16 + 8 * index)
+  // struct seccomp_data as 32-bit words: number, architecture, instruction pointer, then the arguments, lower half first.
+  const data = new Uint32Array(16)
+  data[0] = number
+  data[1] = audit
+  for (const [index, argument] of args.entries()) {
+    data[4 + 2 * index] = Number(BigInt.asUintN(32, argument))
+    data[5 + 2 * index] = Number(BigInt.asUintN(32, argument >> 32n))
+  }
   let accumulator = 0
   for (let at = 0, steps = 1; ; at++, steps++) {
     const instruction = instructions[at]
@@ -35,7 +39,7 @@ export function interpret(instructions: readonly Instruction[], { audit, number,
     const { code, ifTrue, ifFalse, constant } = instruction
     switch (code) {
       case 0x20:
-        accumulator = data.readUInt32LE(constant)
+        accumulator = data[constant / 4]!
         break
       case 0x54:
         accumulator = (accumulator & constant) >>> 0

@@ -63,27 +63,31 @@ function holds(arg: NonNullable<SeccompRule['args']>[number], args: readonly big
   }
 }
 
-/** The value that a filter for this profile must return for a call of the native architecture. */
-export function evaluate(profile: SeccompProfile, world: World, number: number, args: readonly bigint[]): number {
+/** What a filter for this profile must return for a call of the native architecture, as a function of number and arguments. */
+export function oracle(profile: SeccompProfile, world: World): (number: number, args: readonly bigint[]) => number {
   const otherwise = returnValue(profile.defaultAction, profile.defaultErrnoRet)
   const isPermissive = ['SCMP_ACT_ALLOW', 'SCMP_ACT_LOG'].includes(profile.defaultAction)
-  if (world.goArchitecture === 'amd64' && number >= 0x40000000) return isPermissive ? 0x50001 : otherwise
+  const rules = (profile.syscalls ?? [])
+    .filter((rule) => applies(rule, world))
+    .map((rule) => ({
+      ...rule,
+      numbers: new Set((rule.name === undefined ? (rule.names ?? []) : [rule.name]).map((name) => world.numbers.get(name))),
+      result: returnValue(rule.action, rule.errnoRet),
+    }))
+  const newest = Math.max(-1, ...rules.flatMap(({ numbers }) => [...numbers].map((number) => number ?? -1)))
+  const hasStub = newest >= 0 && !isPermissive && profile.defaultAction !== 'SCMP_ACT_TRACE'
 
-  const rules = (profile.syscalls ?? []).filter((rule) => applies(rule, world))
-  const namesOf = (rule: SeccompRule) => (rule.name === undefined ? (rule.names ?? []) : [rule.name])
-  const known = rules.flatMap(namesOf).map((name) => world.numbers.get(name) ?? -1)
-  const newest = Math.max(-1, ...known)
-  if (newest >= 0 && number > newest && !isPermissive && profile.defaultAction !== 'SCMP_ACT_TRACE') return 0x50026
-
-  const meant = rules
-    .filter((rule) => namesOf(rule).some((name) => world.numbers.get(name) === number))
-    .filter((rule) => returnValue(rule.action, rule.errnoRet) !== otherwise)
-  const unconditional = meant.find((rule) => !rule.args?.length)
-  if (unconditional) return returnValue(unconditional.action, unconditional.errnoRet)
-  const first = meant.find(({ args: conditions }) => {
-    const list = conditions ?? []
-    const isRepeated = new Set(list.map(({ index }) => index)).size < list.length
-    return isRepeated ? list.some((one) => holds(one, args)) : list.every((one) => holds(one, args))
-  })
-  return first ? returnValue(first.action, first.errnoRet) : otherwise
+  return (number, args) => {
+    if (world.goArchitecture === 'amd64' && number >= 0x40000000) return isPermissive ? 0x50001 : otherwise
+    if (hasStub && number > newest) return 0x50026
+    const meant = rules.filter(({ numbers, result }) => numbers.has(number) && result !== otherwise)
+    const unconditional = meant.find((rule) => !rule.args?.length)
+    if (unconditional) return unconditional.result
+    const first = meant.find(({ args: conditions }) => {
+      const list = conditions ?? []
+      const isRepeated = new Set(list.map(({ index }) => index)).size < list.length
+      return isRepeated ? list.some((one) => holds(one, args)) : list.every((one) => holds(one, args))
+    })
+    return first ? first.result : otherwise
+  }
 }
