@@ -15,8 +15,9 @@
  * facts: JSON object text for the ready event: {"mode":"v1|v2|hybrid|none","controllers":{"memory":"v1
  * /sys/fs/cgroup/memory/…"|"not delegated: …",…}}. */
 int cgroup_open(int session_dir_fd, const char *session_id, char *facts, size_t facts_size, struct fault *);
-void cgroup_close(void);                              /* removes every group of the session; kills what is left inside.
-	Every struct cgroup is gone before, or is never used again */
+/* Removes every group of the session; kills what is left inside. Every struct cgroup is removed before, or never used
+ * again. */
+void cgroup_close(void);
 /* Kills and removes what a dead session left. dir_fd: its session directory. Must not touch anything not named
  * mayfly-*. */
 void cgroup_sweep(int session_dir_fd);
@@ -43,9 +44,12 @@ size_t cgroup_procs_fds(struct cgroup *, const int **fds);
  * for pure v2) and the host path of the container's group. Returns the count. */
 struct cgroup_view { const char *name; const char *path; };
 size_t cgroup_views(struct cgroup *, const struct cgroup_view **views);
-int cgroup_freeze(struct cgroup *, bool frozen, struct fault *); /* ends when all tasks are frozen: cgroup.events / freezer.state, bounded wait 1 s */
-int cgroup_kill(struct cgroup *);                     /* SIGKILL to all inside: cgroup.kill, else freeze-free loop over cgroup.procs; thaws first */
-bool cgroup_oom_killed(struct cgroup *);              /* the kernel's OOM killer took something in it since it was made */
+/* Ends when all tasks are frozen (or run again): cgroup.events / freezer.state, bounded wait 1 s. */
+int cgroup_freeze(struct cgroup *, bool frozen, struct fault *);
+/* SIGKILL to all inside, frozen or not: cgroup.kill, else rounds over cgroup.procs (at most 1 s). -1 with errno. */
+int cgroup_kill(struct cgroup *);
+/* The kernel's OOM killer took something in it since it was made. To be asked before cgroup_remove. */
+bool cgroup_oom_killed(struct cgroup *);
 /* JSON object: cpu (usageNs, userNs, systemNs, throttledPeriods, throttledNs, periods), memory (usageBytes,
  * limitBytes or null, peakBytes, cacheBytes, oomKills), pids (current, limit or null), blkio (readBytes, writeBytes,
  * readOps, writeOps). null where unknown. */

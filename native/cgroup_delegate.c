@@ -104,13 +104,15 @@ static int enable(int dir_fd, unsigned controller)
 static bool is_enabled(int dir_fd, unsigned controller)
 {
 	char text[256];
-	return cgroup_read_at(dir_fd, "cgroup.subtree_control", text, sizeof(text)) > 0 && cgroup_controllers_of(text) & controller;
+	return cgroup_read_at(dir_fd, "cgroup.subtree_control", text, sizeof(text)) > 0 &&
+		cgroup_controllers_of(text) & controller;
 }
 
 static int refuse(const struct hierarchy *h, unsigned controller, int error, const char *why, struct fault *f)
 {
 	char message[sizeof(f->message)];
-	snprintf(message, sizeof(message), "the %s controller is not delegated: %s; start with `systemd-run %s--scope -p Delegate=yes …`",
+	snprintf(message, sizeof(message),
+		"the %s controller is not delegated: %s; start with `systemd-run %s--scope -p Delegate=yes …`",
 		name_of(controller), h->blocked ? h->blocked : why, geteuid() ? "--user " : "");
 	return fault(f, "cgroup", cgroup_controller_name(controller), error, message);
 }

@@ -52,7 +52,8 @@ static int make_list(struct device_set *set, const char *rules, struct fault *f)
 {
 	struct hierarchy *h = cgroup_hierarchy_of(CGROUP_DEVICES);
 	if (!h)
-		return fault(f, "cgroup", "devices", ENODEV, "device rules need cgroup version 2 or the devices controller; neither is here");
+		return fault(f, "cgroup", "devices", ENODEV,
+			"device rules need cgroup version 2 or the devices controller; neither is here");
 	if (cgroup_session_directory(h) < 0)
 		return fault(f, "cgroup", "devices", errno, "the devices controller is not delegated to this process");
 	char name[sizeof(set->name)];
@@ -123,7 +124,8 @@ int cgroup_devices_apply(struct cgroup *group, const char *rules, struct fault *
 	struct fault why = {0};
 	struct device_set *set = find_set(group, rules, &why);
 	if (set && set->program >= 0 && devices_attach_program(set->program, group->v2_fd) < 0) {
-		fault(&why, "cgroup", "devices", errno, "the device rules' program cannot be attached to the container's group");
+		fault(&why, "cgroup", "devices", errno,
+			"the device rules' program cannot be attached to the container's group");
 		set = NULL;
 	}
 	if (set) {

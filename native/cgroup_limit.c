@@ -27,8 +27,11 @@ static const struct plain throttles[] = {
 };
 /* Keys that need a look at more than their own value. */
 static const struct plain computed[] = {
-	{"memory", CGROUP_MEMORY, NULL, NULL}, {"memory-swap", CGROUP_MEMORY, NULL, NULL},
-	{"cpu-quota-us", CGROUP_CPU, NULL, NULL}, {"cpu-period-us", CGROUP_CPU, NULL, NULL}, {"cpu-shares", CGROUP_CPU, NULL, NULL},
+	{"memory", CGROUP_MEMORY, NULL, NULL},
+	{"memory-swap", CGROUP_MEMORY, NULL, NULL},
+	{"cpu-quota-us", CGROUP_CPU, NULL, NULL},
+	{"cpu-period-us", CGROUP_CPU, NULL, NULL},
+	{"cpu-shares", CGROUP_CPU, NULL, NULL},
 	{"blkio-weight", CGROUP_BLKIO, NULL, NULL},
 };
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
@@ -85,8 +88,8 @@ static int number_of(const char *key, const char *value, long long *number, stru
 }
 
 /* One write for one key. */
-static int set(const struct cgroup *group, const struct hierarchy *h, const char *file, const char *text, const char *key,
-	const char *value, struct fault *f)
+static int set(const struct cgroup *group, const struct hierarchy *h, const char *file, const char *text,
+	const char *key, const char *value, struct fault *f)
 {
 	if (cgroup_write_at(h->session_fd, cgroup_file(group, file), text) == 0)
 		return 0;
@@ -100,7 +103,8 @@ static int set(const struct cgroup *group, const struct hierarchy *h, const char
 
 /* Docker's meaning: memory-swap is memory and swap together, twice the memory by default, -1 for no limit on swap.
  * Kernels without swap accounting lack the file; that is an error only for who named memory-swap. */
-static int apply_memory(const struct cgroup *group, const struct hierarchy *h, const char *memory, const char *swap, struct fault *f)
+static int apply_memory(const struct cgroup *group, const struct hierarchy *h, const char *memory, const char *swap,
+	struct fault *f)
 {
 	long long bytes = -1, total = -1;
 	char text[32];
@@ -111,7 +115,8 @@ static int apply_memory(const struct cgroup *group, const struct hierarchy *h, c
 	if (total >= 0 && bytes < 0)
 		return refuse("memory-swap", swap, EINVAL, "memory-swap needs memory", f);
 	if (total >= 0 && total < bytes)
-		return refuse("memory-swap", swap, EINVAL, "memory-swap is memory and swap together, so it cannot be below memory", f);
+		return refuse("memory-swap", swap, EINVAL,
+			"memory-swap is memory and swap together, so it cannot be below memory", f);
 	if (bytes < 0)
 		return 0;
 	if (!swap && __builtin_mul_overflow(bytes, 2LL, &total))
@@ -129,12 +134,15 @@ static int apply_memory(const struct cgroup *group, const struct hierarchy *h, c
 		return 0;
 	if (why.error == ENOENT && !swap)
 		return 0;
-	return fault(f, why.step, why.subject, why.error, why.error == ENOENT ? "this kernel does not account for swap" : why.message);
+	return fault(f, why.step, why.subject, why.error,
+		why.error == ENOENT ? "this kernel does not account for swap" : why.message);
 }
 
-static int apply_cpu(const struct cgroup *group, const struct hierarchy *h, const struct cgroup_limit *limits, size_t count, struct fault *f)
+static int apply_cpu(const struct cgroup *group, const struct hierarchy *h, const struct cgroup_limit *limits,
+	size_t count, struct fault *f)
 {
-	const char *quota = value_of(limits, count, "cpu-quota-us"), *period = value_of(limits, count, "cpu-period-us");
+	const char *quota = value_of(limits, count, "cpu-quota-us");
+	const char *period = value_of(limits, count, "cpu-period-us");
 	const char *shares = value_of(limits, count, "cpu-shares");
 	char text[64];
 	if (h->version == 1) {
@@ -180,10 +188,12 @@ static int apply_weight(const struct cgroup *group, const struct hierarchy *h, c
 		if (why.error != ENOENT)
 			return fault(f, why.step, why.subject, why.error, why.message);
 	}
-	return refuse("blkio-weight", weight, ENOENT, "this kernel has no I/O scheduler with weights (BFQ, or version 2's io.cost)", f);
+	return refuse("blkio-weight", weight, ENOENT,
+		"this kernel has no I/O scheduler with weights (BFQ, or version 2's io.cost)", f);
 }
 
-static int apply_throttle(const struct cgroup *group, const struct hierarchy *h, const struct plain *limit, const char *value, struct fault *f)
+static int apply_throttle(const struct cgroup *group, const struct hierarchy *h, const struct plain *limit,
+	const char *value, struct fault *f)
 {
 	unsigned major, minor;
 	unsigned long long number;
@@ -202,7 +212,8 @@ static int apply_throttle(const struct cgroup *group, const struct hierarchy *h,
 int cgroup_limit_apply(const struct cgroup *group, const struct cgroup_limit *limits, size_t count, struct fault *f)
 {
 	struct hierarchy *memory = cgroup_made_in(group, CGROUP_MEMORY), *cpu = cgroup_made_in(group, CGROUP_CPU);
-	if (memory && apply_memory(group, memory, value_of(limits, count, "memory"), value_of(limits, count, "memory-swap"), f) < 0)
+	const char *bytes = value_of(limits, count, "memory"), *swap = value_of(limits, count, "memory-swap");
+	if (memory && apply_memory(group, memory, bytes, swap, f) < 0)
 		return -1;
 	if (cpu && apply_cpu(group, cpu, limits, count, f) < 0)
 		return -1;

@@ -64,7 +64,8 @@ static void put_object(struct json *j, const char *key, struct json *object)
 static void put_cpu(struct json *j, const struct cgroup *group)
 {
 	char text[2048];
-	int64_t usage = UNKNOWN, user = UNKNOWN, system = UNKNOWN, periods = UNKNOWN, throttled = UNKNOWN, throttled_ns = UNKNOWN;
+	int64_t usage = UNKNOWN, user = UNKNOWN, system = UNKNOWN;
+	int64_t periods = UNKNOWN, throttled = UNKNOWN, throttled_ns = UNKNOWN;
 	struct hierarchy *cpuacct = cgroup_made_in(group, CGROUP_CPUACCT), *cpu = cgroup_made_in(group, CGROUP_CPU);
 	if (group->v2_fd >= 0 && cgroup_read_at(group->v2_fd, "cpu.stat", text, sizeof(text)) >= 0) {
 		usage = times(field(text, "usage_usec"), 1000);
@@ -110,7 +111,8 @@ static void put_memory(struct json *j, const struct cgroup *group)
 	read_file(group, h, "memory.stat", text, sizeof(text));
 	put(j, "usageBytes", number(group, h, v2 ? "memory.current" : "memory.usage_in_bytes"));
 	put(j, "limitBytes", number(group, h, v2 ? "memory.max" : "memory.limit_in_bytes"));
-	put(j, "peakBytes", number(group, h, v2 ? "memory.peak" : "memory.max_usage_in_bytes"));   /* memory.peak: Linux 5.19 */
+	/* memory.peak: Linux 5.19 */
+	put(j, "peakBytes", number(group, h, v2 ? "memory.peak" : "memory.max_usage_in_bytes"));
 	put(j, "cacheBytes", field(text, v2 ? "file" : "total_cache"));
 	put(j, "oomKills", oom_kills(group));
 }

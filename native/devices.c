@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define MAX_RULES 400                                  /* keeps the program below 4,096 instructions, old kernels' limit */
+#define MAX_RULES 400     /* keeps the program below 4,096 instructions, old kernels' limit */
 #define MAX_INSTRUCTIONS (6 + MAX_RULES * 8 + 2)
 #define ANY (-1)
 
@@ -88,7 +88,8 @@ static int write_rule(int group_fd, const char *file, const char *text, struct f
 	int error = errno;
 	close(fd);
 	if (written < 0)
-		return fault(f, "cgroup", "devices", error, error == EPERM ? "the group above does not allow this device itself" : text);
+		return fault(f, "cgroup", "devices", error,
+			error == EPERM ? "the group above does not allow this device itself" : text);
 	return 0;
 }
 

@@ -17,7 +17,7 @@
 
 enum { CHUNK = 65536 };
 
-struct segment { int fd; uint64_t start, end; };
+struct segment { int fd; uint64_t start, end, output; };  /* output: bytes of output before it, without frame heads */
 
 struct reader {
 	struct reader *next;
@@ -25,13 +25,14 @@ struct reader {
 	struct connection *connection;
 	struct log_query query;
 	uint64_t at, until;          /* position; a reader that does not follow ends here */
+	uint64_t output;             /* bytes of output before the position */
 	uint64_t skip_newlines;      /* for tail: output before the n-th newline is left out */
 	bool ended;
 };
 
 struct log {
 	struct segment now, old;     /* fd -1 = none */
-	uint64_t cap, written;
+	uint64_t cap, written, kept; /* output: ever seen, ever stored */
 	bool open;
 	struct reader *readers;
 };
@@ -55,9 +56,14 @@ static int segment_open(void)
 	return fd < 0 ? memfd_create("log", MFD_CLOEXEC) : fd;
 }
 
+static const struct segment *oldest_segment(const struct log *log)
+{
+	return log->old.fd >= 0 ? &log->old : &log->now;
+}
+
 static uint64_t oldest(const struct log *log)
 {
-	return log->old.fd >= 0 ? log->old.start : log->now.start;
+	return oldest_segment(log)->start;
 }
 
 static void pump(struct reader *);
@@ -70,14 +76,14 @@ static void append_piece(struct log *log, int stream, const char *bytes, size_t 
 		if (log->old.fd >= 0)
 			close(log->old.fd);
 		log->old = log->now;
-		log->now = (struct segment){-1, log->old.end, log->old.end};
+		log->now = (struct segment){-1, log->old.end, log->old.end, log->kept};
 	}
 	if (log->now.fd < 0)
 		log->now.fd = segment_open();
 	struct iovec parts[2] = {{&frame, sizeof(frame)}, {(void *)bytes, length}};
 	ssize_t put = log->now.fd < 0 ? -1 : pwritev(log->now.fd, parts, 2, (off_t)(log->now.end - log->now.start));
 	if (put == (ssize_t)(sizeof(frame) + length)) /* a full disk costs output, never the container; the next writes over the half frame */
-		log->now.end += (uint64_t)put;
+		log->now.end += (uint64_t)put, log->kept += length;
 }
 
 void log_append(struct log *log, int stream, const char *bytes, size_t length)
@@ -131,8 +137,9 @@ static void pump(struct reader *r)
 	while (!connection_busy(r->connection)) {
 		if (r->at < oldest(log)) {
 			char lost[64];
-			int n = snprintf(lost, sizeof(lost), "{\"lost\":%llu}", (unsigned long long)(oldest(log) - r->at));
+			int n = snprintf(lost, sizeof(lost), "{\"lost\":%llu}", (unsigned long long)(oldest_segment(log)->output - r->output));
 			r->at = oldest(log);
+			r->output = oldest_segment(log)->output;
 			connection_frame(r->connection, STREAM_NOTICE, wall_ns(), lost, (size_t)n);
 			continue;
 		}
@@ -149,6 +156,7 @@ static void pump(struct reader *r)
 		}
 		uint64_t from = r->at + sizeof(frame), left = frame.length;
 		r->at += sizeof(frame) + frame.length;
+		r->output += frame.length;
 		if (!wants(r, &frame))
 			continue;
 		/* Frames are as long as one read from the pipe, at most CHUNK. */
@@ -212,7 +220,9 @@ int log_read(struct log *log, struct connection *c, const struct log_query *quer
 	log->readers = r;
 	c->reader = r;
 	c->drained = drained;
-	r->at = query->from_now ? log->now.end : oldest(log);
+	/* From the very first byte: a reader who wants all is told what is gone already. */
+	r->at = query->from_now ? log->now.end : query->tail_lines >= 0 ? oldest(log) : 0;
+	r->output = query->from_now ? log->kept : query->tail_lines >= 0 ? oldest_segment(log)->output : 0;
 	r->until = log->now.end;
 	if (query->tail_lines >= 0)
 		r->skip_newlines = newlines_before_tail(r);

@@ -199,9 +199,10 @@ static int furnish(struct net_slot *slot, struct netlink *inside, int *no_ipv6)
 	slot->ns = ioctl(inside->fd, SIOCGSKNS);
 	if (slot->ns < 0)
 		return -1;
-	/* As Docker sets them. In a user namespace some kernels refuse; containers then need capabilities to ping. */
+	/* As Docker sets them. A user namespace takes only groups that it has: all, a range, or a single one. */
 	net_sysctl("ipv4/ip_unprivileged_port_start", "0");
-	net_sysctl("ipv4/ping_group_range", "0 2147483647");
+	if (net_sysctl("ipv4/ping_group_range", "0 2147483647") < 0 && net_sysctl("ipv4/ping_group_range", "0 65535") < 0)
+		net_sysctl("ipv4/ping_group_range", "0 0");
 	/* eth0 is to be born without IPv6; slot_make() then sets this back, for links that a container may make. */
 	*no_ipv6 = open("/proc/sys/net/ipv6/conf/default/disable_ipv6", O_WRONLY | O_CLOEXEC);
 	if (*no_ipv6 >= 0 && pwrite(*no_ipv6, "1", 1, 0) < 0)

@@ -184,6 +184,9 @@ static int make_bridge(struct fault *f)
 		{"ipv6/conf/default/disable_ipv6", "1"},
 		/* The relays open many short connections to few addresses: let their ports be used again after a second. */
 		{"ipv4/tcp_tw_reuse", "1"}, {"ipv4/ip_local_port_range", "1024 65535"},
+		/* A closed socket with bytes for a container that is gone keeps this namespace, and the host's uplink, alive. On
+		 * these links nothing gets lost, so few retransmissions (about a second) are enough. */
+		{"ipv4/tcp_orphan_retries", "2"},
 		/* Where br_netfilter is loaded, bridged frames would pass the egress rules. */
 		{"bridge/bridge-nf-call-iptables", "0"}, {"bridge/bridge-nf-call-arptables", "0"},
 	};

@@ -1043,6 +1043,24 @@ static uint64_t seconds(void)
 	return (uint64_t)now.tv_sec;
 }
 
+/* Exchanges root/d, a directory, and root/l, a link to the outside. Unpacking takes links away, so a new one comes each time. */
+static void swap_for_a_while(void)
+{
+	for (int i = 0; i < 200; i++)
+		syscall(SYS_renameat2, root_fd, "d", root_fd, "l", 2 /* RENAME_EXCHANGE */);
+	if (symlinkat(at("outside"), root_fd, "n") == 0)
+		syscall(SYS_renameat2, root_fd, "n", root_fd, "l", 2);
+	int old = openat(root_fd, "n", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (old < 0) {
+		unlinkat(root_fd, "n", 0);
+		return;
+	}
+	tree_empty(old, 0);
+	close(old);
+	unlinkat(root_fd, "n", AT_REMOVEDIR);
+}
+
 static void races(void)
 {
 	int bytes_read_outside = 0, unpacked = 0, packed = 0;
@@ -1076,10 +1094,11 @@ static void races(void)
 	other = fork();
 	if (other == 0)
 		for (;;)
-			syscall(SYS_renameat2, root_fd, "d", root_fd, "l", 2 /* RENAME_EXCHANGE */);
+			swap_for_a_while();
 	uint64_t until = seconds() + 3;
 	while (seconds() < until) {
-		header('5', "d", "", 0711, 0);
+		for (int i = 0; i < 50; i++)
+			header('5', "d", "", 0711, 0);
 		file("d/passwd", "evil");
 		file("d/e/passwd", "evil");
 		symlink_entry("d/link", "x");

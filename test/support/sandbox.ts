@@ -89,14 +89,14 @@ export async function openSandbox(name: string): Promise<Sandbox> {
   }
 }
 
-interface Group {
+export interface Group {
   /** Controllers of a v1 hierarchy (`cpu,cpuacct`), `name=systemd`, or `unified`. */
   readonly hierarchy: string
   readonly path: string
 }
 
 /** One group in each hierarchy, below the one that this process is in. */
-function makeGroups(name: string): Group[] {
+export function makeGroups(name: string): Group[] {
   const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
   const groups: Group[] = []
   for (const line of readFileSync('/proc/self/cgroup', 'utf8').trim().split('\n')) {
@@ -120,7 +120,7 @@ function makeGroups(name: string): Group[] {
 }
 
 /** The processes in them are dead or dying; a group is busy until the last has gone. */
-function removeGroups(groups: readonly Group[]): void {
+export function removeGroups(groups: readonly Group[]): void {
   for (let attempt = 0; ; attempt++) {
     try {
       for (const group of groups) if (existsSync(group.path)) removeGroup(group.path)

@@ -182,21 +182,21 @@ describe('any profile', () => {
 
   it('is compiled to a filter that says what the profile says', () => {
     fc.assert(
-      fc.property(profile, fc.constantFrom('x64' as const, 'arm64' as const), fc.infiniteStream(value), (given, architecture, values) => {
+      fc.property(profile, fc.constantFrom('x64' as const, 'arm64' as const), fc.array(value, { minLength: 16, maxLength: 16 }), (given, architecture, values) => {
         const capabilities = DEFAULT_CAPABILITIES
         const { run } = compile(given, architecture, capabilities)
         const expected = oracle(given, worldOf(architecture, capabilities))
         const compared = given.syscalls!.flatMap((one) => one.args ?? []).flatMap((one) => [one.value, one.valueTwo ?? 0])
         for (let number = 0; number < 480; number += 1) {
-          const pick = () => {
+          const pick = (position: number) => {
             const near = compared.length > 0 ? compared[(number * 7) % compared.length]! : 0
-            return BigInt(number % 3 === 0 ? near : values.next().value!) + BigInt(number % 5 === 0 ? 1 : 0)
+            return BigInt(number % 3 === 0 ? near : values[(number * 5 + position) % values.length]!) + BigInt(number % 5 === 0 ? 1 : 0)
           }
-          const args = Array.from({ length: 6 }, pick)
+          const args = Array.from({ length: 6 }, (_, position) => pick(position))
           if (run(number, ...args).value !== expected(number, args)) throw new Error(`differs for call ${number}(${args})`)
         }
       }),
-      { numRuns: 100 },
+      { numRuns: 100, endOnFailure: true },
     )
   }, 120_000)
 

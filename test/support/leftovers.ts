@@ -1,0 +1,157 @@
+/**
+ * What a session can leave on a host, and the proof that it did not: processes, mounts, links, routes, nftables tables,
+ * listening sockets, control groups, session directories.
+ */
+
+import { execFileSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Territory } from './territory.ts'
+
+/** Kind of thing → one line for each, in words that say what it is and where. */
+export type Leftovers = Readonly<Record<(typeof KINDS)[number], readonly string[]>>
+
+const KINDS = ['process', 'mount', 'link', 'route', 'table', 'socket', 'group', 'session'] as const
+
+/** What is there now that carries the territory's mark or lies in its namespaces and groups. */
+export function snapshotHost(territory: Territory): Leftovers {
+  return {
+    process: processes(territory),
+    mount: mounts(territory),
+    link: links(territory),
+    route: routes(territory),
+    table: tables(territory),
+    socket: sockets(territory),
+    group: territory.groups.flatMap((group) => subgroups(group)),
+    session: sessions(territory.directory),
+  }
+}
+
+export interface ExpectOptions {
+  /** @default 2000 */
+  readonly withinMs?: number
+  /**
+   * Empty control groups and session directories may stay: where launcher and warden were killed, nobody is left to
+   * remove them before the next start of mayfly. @default false
+   */
+  readonly untilNextStart?: boolean
+}
+
+/** Waits until nothing is there that was not there before. Throws with everything that has stayed. */
+export async function expectNothingLeft(territory: Territory, before: Leftovers, options: ExpectOptions = {}) {
+  const { withinMs = 2_000, untilNextStart = false } = options
+  const deadline = performance.now() + withinMs
+  for (;;) {
+    const isLate = performance.now() > deadline
+    const now = snapshotHost(territory)
+    const left = KINDS.filter((kind) => !untilNextStart || (kind !== 'group' && kind !== 'session')).flatMap((kind) =>
+      now[kind].filter((line) => !before[kind].includes(line)).map((line) => `${kind}: ${line}`),
+    )
+    if (left.length === 0) return
+    if (isLate) throw new Error(`Left behind after ${withinMs} ms:\n  ${left.join('\n  ')}`)
+    await sleep(20)
+  }
+}
+
+/** A file of /proc whose process may be gone, or in the act of dying. */
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+/**
+ * Three marks, since a process can drop two of them: the directory's path among its arguments or variables, a mount below
+ * that directory in its mount namespace, and the control group that it cannot leave without being let out. A zombie has only the
+ * last two, or its parent's mark.
+ */
+function processes(territory: Territory): string[] {
+  const members = new Set(territory.groups.flatMap((group) => membersOf(group)))
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+  return pids.filter((pid) => members.has(pid) || isMarked(pid, territory.directory)).flatMap((pid) => describe(pid))
+}
+
+function isMarked(pid: string, mark: string): boolean {
+  return ['cmdline', 'environ', 'mountinfo'].some((file) => read(`/proc/${pid}/${file}`).includes(mark))
+}
+
+function membersOf(group: string): string[] {
+  const inside = read(join(group, 'cgroup.procs')).split('\n').filter(Boolean)
+  return [...inside, ...directoriesIn(group).flatMap((name) => membersOf(join(group, name)))]
+}
+
+/** Pid, state and start time, so that a later process with the same number is another one. Gone meanwhile: nothing. */
+function describe(pid: string): string[] {
+  const stat = /^\d+ \((.*)\) (\S) (\d+) (.*)$/s.exec(read(`/proc/${pid}/stat`))
+  if (!stat) return []
+  const [, name, state, parent, rest] = stat
+  const started = rest!.split(' ')[17]
+  const words = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim().slice(0, 120)
+  const kind = /(?:^|\0)KIND=([^\0]*)/.exec(read(`/proc/${pid}/environ`))?.[1]
+  const dead = state === 'Z' ? ', zombie' : ''
+  return [`${pid} (${name}${dead}) of ${parent}, since ${started}${kind ? `, container "${kind}"` : ''}: ${words}`]
+}
+
+/** In the host's mount namespace, and in the territory's where that is another. */
+function mounts({ directory, keeper }: Territory): string[] {
+  const lines = new Set([...read('/proc/self/mountinfo').split('\n'), ...read(`/proc/${keeper}/mountinfo`).split('\n')])
+  return [...lines].filter((line) => line.includes(directory) || /mayfly/.test(line.split(' ')[4] ?? ''))
+}
+
+function links({ keeper }: Territory): string[] {
+  const rows = read(`/proc/${keeper}/net/dev`).split('\n').slice(2)
+  return rows.map((row) => row.split(':')[0]!.trim()).filter(Boolean)
+}
+
+function routes({ keeper }: Territory): string[] {
+  return read(`/proc/${keeper}/net/fib_trie`)
+    .split('\n')
+    .map((row) => row.trim())
+    .filter((row) => /^[|+]-- /.test(row))
+}
+
+function tables({ keeper }: Territory): string[] {
+  try {
+    const args = [`--net=/proc/${keeper}/ns/net`, 'nft', 'list', 'tables']
+    return execFileSync('nsenter', args, { encoding: 'utf8' }).split('\n').filter(Boolean)
+  } catch (error) {
+    if ((error as { status?: number }).status === 127) return [] // without nft there is no way to look
+    throw error
+  }
+}
+
+/** Listening TCP sockets and bound UDP sockets. Connections that wait for their last timer are the kernel's own. */
+function sockets({ keeper }: Territory): string[] {
+  return ['tcp', 'tcp6', 'udp', 'udp6'].flatMap((protocol) =>
+    read(`/proc/${keeper}/net/${protocol}`)
+      .split('\n')
+      .slice(1)
+      .map((row) => row.trim().split(/\s+/))
+      .filter(([, local, , state]) => local && (protocol.startsWith('udp') || state === '0A'))
+      .map(([, local]) => `${protocol} port ${Number.parseInt(local!.slice(local!.lastIndexOf(':') + 1), 16)}`),
+  )
+}
+
+function subgroups(group: string): string[] {
+  return directoriesIn(group).flatMap((name) => [join(group, name), ...subgroups(join(group, name))])
+}
+
+/** Every `sessions` directory below: homes lie at the top of the territory's directory or one level deeper. */
+function sessions(directory: string): string[] {
+  return directoriesIn(directory)
+    .flatMap((name) => [join(directory, name), ...directoriesIn(join(directory, name)).map((deep) => join(directory, name, deep))])
+    .flatMap((home) => directoriesIn(join(home, 'sessions')).map((name) => join(home, 'sessions', name)))
+}
+
+function directoriesIn(path: string): string[] {
+  try {
+    return readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => name)
+  } catch {
+    return []
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * A part of the host that belongs to one test, so that what is found there afterwards was left by that test and by no
+ * neighbour: a network namespace with nothing but a loopback, a control group in every hierarchy, and a directory whose
+ * unique name marks all processes and mounts. Processes and mounts stay the host's own. Needs root.
+ */
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { makeGroups, removeGroups } from './sandbox.ts'
+
+export interface Territory {
+  /** On the host's disk, readable by everybody; removed with the territory. Its path is the mark. */
+  readonly directory: string
+  /** Directories of the control groups. */
+  readonly groups: readonly string[]
+  /** Process whose network namespace (and mount namespace, if files are replaced) is the territory's. */
+  readonly keeper: number
+  /** Words that, put before a command, run it here. The process is replaced, so its id is the command's. */
+  readonly enter: readonly string[]
+  [Symbol.dispose](): void
+}
+
+export interface TerritoryOptions {
+  /** Files of the host that processes here see otherwise: path → path of the replacement. The host does not see it. */
+  readonly replace?: (directory: string) => Readonly<Record<string, string>>
+}
+
+export async function openTerritory(options: TerritoryOptions = {}): Promise<Territory> {
+  const directory = mkdtempSync(join(tmpdir(), 'mf-'))
+  chmodSync(directory, 0o755)
+  const groups = makeGroups(directory.slice(directory.lastIndexOf('/') + 1))
+  let keeper: ChildProcess | undefined
+  const close = () => {
+    process.off('exit', close)
+    keeper?.kill('SIGKILL')
+    removeGroups(groups)
+    rmSync(directory, { recursive: true, force: true })
+  }
+  process.once('exit', close)
+  try {
+    const replaced = Object.entries(options.replace?.(directory) ?? {})
+    const binds = replaced.map(([path, by]) => `mount --bind '${by}' '${path}'`)
+    const script = ['ip link set lo up', ...binds, 'echo ready', 'exec cat'].join(' && ')
+    const namespaces = replaced.length > 0 ? ['--net', '--mount'] : ['--net']
+    keeper = spawn('unshare', [...namespaces, 'sh', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
+    const exited = once(keeper, 'exit').then(([code]) => {
+      throw new Error(`Cannot make namespaces for the test: exit code ${code}`)
+    })
+    exited.catch(() => {})
+    await Promise.race([once(keeper.stdout!, 'data'), exited])
+    const pid = keeper.pid!
+    const mount = replaced.length > 0 ? `--mount=/proc/${pid}/ns/mnt` : ''
+    const join_ = groups.map(({ path }) => `echo 0 > '${path}/cgroup.procs'`).join(' && ')
+    return {
+      directory,
+      groups: groups.map(({ path }) => path),
+      keeper: pid,
+      enter: ['sh', '-c', `${join_} && exec nsenter --net=/proc/${pid}/ns/net ${mount} "$@"`, 'sh'],
+      [Symbol.dispose]: close,
+    }
+  } catch (error) {
+    close()
+    throw error
+  }
+}
