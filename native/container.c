@@ -21,6 +21,7 @@
 #include "launch.h"
 #include "notify.h"
 #include "scratch.h"
+#include "spawn.h"
 #include "warden.h"
 
 enum { READ_CHUNK = 65536, READ_TURNS = 4, ID_SHORT = 12 };
@@ -141,6 +142,8 @@ static int write_files(struct container *c, struct fault *f)
 static int open_network(struct container *c, struct fault *f)
 {
 	struct plan *plan = &c->plan;
+	if (plan->pid == NS_HOST && session.rootless)
+		return fault(f, "namespace", "pid=host", ENOTSUP, "the host's processes cannot be shared without root");
 	if (plan->net == NET_HOST && session.rootless)
 		return fault(f, "network", "host", ENOTSUP, "the host's network cannot be shared without root; publish ports instead");
 	if ((plan->net == NET_BRIDGE || plan->net == NET_NONE) && session.network) {
@@ -426,6 +429,11 @@ static int start(struct container *c, struct fault *f)
 	l.setup.self_exe = session.self_exe;
 	uint64_t flags = launch_flags(plan);
 	int cgroup_fd = cgroup_v2_fd(c->cgroup);
+	if (plan->pid == NS_HOST) {
+		if (spawn_container(&l, cgroup_fd, &c->child, exited, &c->pidfd, f) < 0)
+			goto out;
+		goto cloned;
+	}
 	pid_t pid = pid_of ? child_clone_in(pid_of->pidfd, flags, cgroup_fd, &c->pidfd) : child_clone(flags, cgroup_fd, &c->pidfd);
 	if (pid == 0)
 		launch_child(&l);
@@ -433,12 +441,13 @@ static int start(struct container *c, struct fault *f)
 		fault(f, "namespace", plan->id, errno, "clone3");
 		goto out;
 	}
+	child_add(&c->child, pid, exited);
+cloned:
 	c->state = CONTAINER_STARTING;
 	c->started_once = true;
 	c->fault = (struct fault){0};
 	c->oom = false;
 	log_set_open(c->log, true);
-	child_add(&c->child, pid, exited);
 	loop_watch(&c->status, status[0], EPOLLIN | EPOLLHUP, read_status);
 	status[0] = -1;
 	done = 0;
@@ -635,7 +644,11 @@ static void exited(struct child *child, int status)
 static int send_signal(struct container *c, int number)
 {
 	/* kill(2) and not pidfd_send_signal: the process is our child, not reaped yet, so the number is still its own. */
-	return c->state == CONTAINER_RUNNING || c->state == CONTAINER_STARTING ? kill(c->child.pid, number) : (errno = ESRCH, -1);
+	if (c->state != CONTAINER_RUNNING && c->state != CONTAINER_STARTING) {
+		errno = ESRCH;
+		return -1;
+	}
+	return c->plan.pid == NS_HOST ? spawn_kill(&c->child, number) : kill(c->child.pid, number);
 }
 
 static void kill_now(struct container *c)

@@ -17,6 +17,7 @@
 #include "cgroup.h"
 #include "log.h"
 #include "process.h"
+#include "spawn.h"
 #include "warden.h"
 
 enum { CHUNK = 65536 };
@@ -56,7 +57,9 @@ static struct exec *find(const char *id)
 bool exec_signal(const char *id, int number)
 {
 	struct exec *e = find(id);
-	return e && !e->exited && kill(e->child.pid, number) == 0;
+	if (!e || e->exited)
+		return false;
+	return (container_plan(e->container)->pid == NS_HOST ? spawn_kill(&e->child, number) : kill(e->child.pid, number)) == 0;
 }
 
 bool exec_resize(const char *id, unsigned short columns, unsigned short rows)
@@ -260,7 +263,7 @@ static void exited(struct child *child, int status)
 		maybe_free(e);
 }
 
-static _Noreturn void run(struct exec *e, int pidfd, const int *procs_fds, size_t procs_count, struct process_setup *setup)
+_Noreturn void exec_child(const struct plan *plan, int pidfd, const int *procs_fds, size_t procs_count, struct process_setup *setup)
 {
 	struct fault f = {0};
 	/* From here on programs of the container could see us; nothing of ours may be read or traced (CVE-2016-9962). */
@@ -274,11 +277,11 @@ static _Noreturn void run(struct exec *e, int pidfd, const int *procs_fds, size_
 	int flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP;
 	/* One call for all (5.8), time apart: kernels may lack that namespace. */
 	if (setns(pidfd, flags) < 0 || (setns(pidfd, CLONE_NEWTIME) < 0 && errno != EINVAL)) {
-		fault(&f, "namespace", container_id(e->container), errno, "cannot enter the container");
+		fault(&f, "namespace", plan->container, errno, "cannot enter the container");
 		status_fail(setup->status_fd, &f);
 	}
 	setup->root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (setup->root_fd < 0 || (e->plan.process.tty && process_terminal(setup, &f) < 0)) {
+	if (setup->root_fd < 0 || (plan->process.tty && process_terminal(setup, &f) < 0)) {
 		fault(&f, "namespace", "/", errno, NULL);
 		status_fail(setup->status_fd, &f);
 	}
@@ -308,12 +311,18 @@ static int launch(struct exec *e, struct fault *f)
 	const int *procs_fds = NULL;
 	size_t procs_count = group ? cgroup_procs_fds(group, &procs_fds) : 0;
 	int pidfd = container_pidfd(e->container);
-	pid_t pid = child_clone_in(pidfd, 0, group ? cgroup_v2_fd(group) : -1, NULL);
-	if (pid == 0)
-		run(e, pidfd, procs_fds, procs_count, &setup);
-	if (pid < 0)
-		goto out;
-	child_add(&e->child, pid, exited);
+	int cgroup_fd = group ? cgroup_v2_fd(group) : -1;
+	if (container_plan(e->container)->pid == NS_HOST) {
+		if (spawn_exec(&e->plan, pidfd, &setup, cgroup_fd, procs_fds, procs_count, &e->child, exited, f) < 0)
+			goto out;
+	} else {
+		pid_t pid = child_clone_in(pidfd, 0, cgroup_fd, NULL);
+		if (pid == 0)
+			exec_child(&e->plan, pidfd, procs_fds, procs_count, &setup);
+		if (pid < 0)
+			goto out;
+		child_add(&e->child, pid, exited);
+	}
 	loop_watch(&e->status, status[0], EPOLLIN | EPOLLHUP, read_status);
 	status[0] = -1;
 	if (!p->tty) {

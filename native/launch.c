@@ -483,7 +483,7 @@ static int sysctl_steps(int proc_fd, const struct plan *plan, struct fault *f)
 }
 
 /* Must come while the old /proc is still there. */
-static int adjust_oom_score(const struct plan *plan, struct fault *f)
+int launch_adjust_oom_score(const struct plan *plan, struct fault *f)
 {
 	if (!plan->has_oom_score_adj)
 		return 0;
@@ -524,7 +524,7 @@ static int build(struct launch *l, struct fault *f)
 	int device_trees[plan->devices.count + 1], view_trees[l->view_count + 1], proc_fd = -1;
 	umask(0);
 	setsid();
-	if (enter_groups(l, f) < 0 || adjust_oom_score(plan, f) < 0)
+	if (enter_groups(l, f) < 0 || launch_adjust_oom_score(plan, f) < 0)
 		return -1;
 	if (l->net_ns >= 0 && setns(l->net_ns, CLONE_NEWNET) < 0)
 		return fault(f, "namespace", "net", errno, NULL);

@@ -20,6 +20,7 @@ struct launch {
 
 /* Flags for clone3 that this plan needs. */
 uint64_t launch_flags(const struct plan *);
+int launch_adjust_oom_score(const struct plan *, struct fault *);
 _Noreturn void launch_child(struct launch *);
 /* Mounts only the root (for copies in and out of a stopped container): its own mount namespace is entered already. cwd and root are the container's
  * afterwards. Returns a descriptor of the root. */

@@ -34,6 +34,7 @@
 #include "idmap.h"
 #include "json.h"
 #include "scratch.h"
+#include "spawn.h"
 #include "warden.h"
 
 #ifndef MFD_EXEC
@@ -220,17 +221,21 @@ static void hand_out_socket(int fd)
 }
 
 /* Until the warden is gone. A signal to us ends it: then the session ends in order, and is swept. */
-static int serve(pid_t warden, int socket_fd, int signal_fd)
+static int serve(pid_t warden, int warden_pidfd, int socket_fd, int spawn_fd, int signal_fd, int self_exe)
 {
-	struct pollfd polls[2] = {{socket_fd, POLLIN, 0}, {signal_fd, POLLIN, 0}};
+	struct pollfd polls[3] = {{socket_fd, POLLIN, 0}, {signal_fd, POLLIN, 0}, {spawn_fd, POLLIN, 0}};
 	int status = 0;
 	for (;;) {
-		if (poll(polls, 2, -1) < 0 && errno != EINTR)
+		if (poll(polls, 3, -1) < 0 && errno != EINTR)
 			return 1;
 		if (polls[0].revents & POLLIN)
 			hand_out_socket(socket_fd);
 		else if (polls[0].revents & (POLLHUP | POLLERR))
 			polls[0].fd = -1;
+		if (polls[2].revents & POLLIN)
+			spawn_serve(spawn_fd, warden_pidfd, self_exe);
+		else if (polls[2].revents & (POLLHUP | POLLERR))
+			polls[2].fd = -1;
 		struct signalfd_siginfo info;
 		if (!(polls[1].revents & POLLIN) || read(signal_fd, &info, sizeof(info)) != sizeof(info))
 			continue;
@@ -238,14 +243,14 @@ static int serve(pid_t warden, int socket_fd, int signal_fd)
 			kill(warden, SIGKILL);
 		pid_t pid;
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-			if (pid == warden)
+			if (!spawn_reaped(spawn_fd, pid, status) && pid == warden)
 				return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 	}
 }
 
 /* -- main --------------------------------------------------------------------------------------------------------------- */
 
-static _Noreturn void become_warden(int bulk, int host_ns, int self_exe, int socket_fd, int go, const char *id_mode)
+static _Noreturn void become_warden(int bulk, int host_ns, int self_exe, int socket_fd, int spawn_fd, int go, const char *id_mode)
 {
 	/* The kernel kills us when the launcher dies; if it did between clone and here, its end of the socket tells. */
 	struct pollfd peer = {socket_fd, 0, 0};
@@ -270,7 +275,7 @@ static _Noreturn void become_warden(int bulk, int host_ns, int self_exe, int soc
 	int warden_exe = fcntl(self_exe, F_DUPFD_CLOEXEC, 10);
 	struct warden_start start = {
 		.home = at.home, .id = at.id, .directory = at.directory, .resolvers = at.resolvers, .id_mode = id_mode,
-		.control = CONTROL_FD, .bulk = bulk, .directory_fd = at.directory_fd, .host_net_ns = host_ns, .self_exe = warden_exe,
+		.control = CONTROL_FD, .bulk = bulk, .spawn = spawn_fd, .directory_fd = at.directory_fd, .host_net_ns = host_ns, .self_exe = warden_exe,
 		.rootless = at.rootless, .network = at.network,
 	};
 	fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
@@ -280,7 +285,7 @@ static _Noreturn void become_warden(int bulk, int host_ns, int self_exe, int soc
 int launcher_main(int argc, char **argv)
 {
 	struct fault f = {0};
-	int bulk = -1, sockets[2], go[2];
+	int bulk = -1, sockets[2], spawns[2], go[2], warden_pidfd = -1;
 	if (fcntl(CONTROL_FD, F_GETFD) < 0) {
 		fprintf(stderr, "mayfly-warden: started by node with its control connection as descriptor 3\n");
 		return 2;
@@ -305,12 +310,13 @@ int launcher_main(int argc, char **argv)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	int signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
-	if (self_exe < 0 || host_ns < 0 || signal_fd < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0 || pipe2(go, O_CLOEXEC) < 0) {
+	if (self_exe < 0 || host_ns < 0 || signal_fd < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0 ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, spawns) < 0 || pipe2(go, O_CLOEXEC) < 0) {
 		fault(&f, "namespace", "launcher", errno, NULL);
 		remove_session(at.id, at.directory_fd);
 		return fail(&f);
 	}
-	struct clone_args args = {.exit_signal = SIGCHLD, .flags = CLONE_NEWPID | CLONE_NEWNS |
+	struct clone_args args = {.exit_signal = SIGCHLD, .pidfd = (uint64_t)(uintptr_t)&warden_pidfd, .flags = CLONE_PIDFD | CLONE_NEWPID | CLONE_NEWNS |
 		(at.network ? CLONE_NEWNET : 0) | (at.rootless ? CLONE_NEWUSER : 0)};
 	struct idmap map = {0};
 	if (at.rootless)
@@ -319,11 +325,13 @@ int launcher_main(int argc, char **argv)
 	if (warden == 0) {
 		close(go[1]);
 		close(sockets[0]);
+		close(spawns[0]);
 		close(signal_fd);
-		become_warden(bulk, host_ns, self_exe, sockets[1], go[0], at.rootless ? map.mode : "root");
+		become_warden(bulk, host_ns, self_exe, sockets[1], spawns[1], go[0], at.rootless ? map.mode : "root");
 	}
 	int error = errno;
 	close(sockets[1]);
+	close(spawns[1]);
 	close(go[0]);
 	close(bulk);
 	if (warden < 0 || (at.rootless && idmap_write(&map, warden, &f) < 0)) {
@@ -351,7 +359,8 @@ int launcher_main(int argc, char **argv)
 		sweep();
 		_exit(0);
 	}
-	int code = serve(warden, sockets[0], signal_fd);
+	int code = serve(warden, warden_pidfd, sockets[0], spawns[0], signal_fd, self_exe);
+	spawn_kill_all();
 	if (at.user_ns >= 0 && setns(at.user_ns, CLONE_NEWUSER) < 0)
 		return code;
 	remove_session(at.id, at.directory_fd);

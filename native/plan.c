@@ -365,6 +365,11 @@ int plan_read(struct plan *plan, const struct request *from, bool exec, struct f
 		to = stpcpy(to, from->pairs[i].value) + 1;
 	}
 	plan->request.count = from->count;
+	plan->original_length = length;
+	plan->original = malloc(length + 1);
+	if (!plan->original)
+		return fault(f, "request", "memory", ENOMEM, NULL);
+	memcpy(plan->original, plan->copy, length);
 	if (allocate(plan) < 0)
 		return fault(f, "request", "memory", ENOMEM, NULL);
 	for (size_t i = 0; i < plan->request.count; i++) {
@@ -374,6 +379,10 @@ int plan_read(struct plan *plan, const struct request *from, bool exec, struct f
 			done = exec ? read_exec(plan, key, value) : read_container(plan, key, (char *)value);
 		if (done)
 			return bad(f, key, value, done > 0 ? "unknown key" : "malformed value");
+	}
+	if (!exec && plan->pid != NS_HOST) {
+		free(plan->original);
+		plan->original = NULL;
 	}
 	if (!plan->process.argv.count)
 		return bad(f, "arg", NULL, "no program given");
@@ -393,7 +402,7 @@ void plan_free(struct plan *plan)
 	struct process *p = &plan->process;
 	void *lists[] = {p->argv.at, p->env.at, p->default_env.at, p->groups.at, plan->layers.at, plan->masks.at,
 		plan->readonly_paths.at, plan->devices.at, plan->dns_names.at, plan->mounts, plan->files, plan->links, plan->sysctls,
-		plan->publish, plan->limits, plan->copy};
+		plan->publish, plan->limits, plan->copy, plan->original};
 	for (size_t i = 0; i < plan->file_count; i++)
 		free(plan->files[i].host_path);
 	for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++)

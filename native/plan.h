@@ -45,7 +45,8 @@ enum ns_mode { NS_PRIVATE, NS_HOST, NS_CONTAINER };
 enum net_mode { NET_BRIDGE, NET_NONE, NET_HOST, NET_CONTAINER };
 
 struct plan {
-	char *copy;                                         /* the request's bytes */
+	char *copy;                                         /* the request's bytes; reading cuts some words in place */
+	char *original; size_t original_length;             /* the same untouched, for pid=host (spawn.h) */
 	struct request request;                             /* parsed from copy */
 	struct process process;
 	const char *id, *name, *hostname, *domainname;

@@ -16,6 +16,7 @@
 #include "exec.h"
 #include "net.h"
 #include "scratch.h"
+#include "spawn.h"
 #include "warden.h"
 
 #ifndef MAYFLY_VERSION
@@ -256,6 +257,7 @@ static int prepare(const struct warden_start *s, char *cgroups, size_t size, str
 	session.own_pid_ns = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
 	if (session.own_pid_ns < 0)
 		return fault(f, "namespace", "/proc/self/ns/pid", errno, NULL);
+	spawn_open(s->spawn);
 	if (child_open() < 0 || bulk_open(s->bulk) < 0)
 		return fault(f, "namespace", "event loop", errno, NULL);
 	if (scratch_open(f) < 0 || cgroup_open(s->directory_fd, s->id, cgroups, size, f) < 0)

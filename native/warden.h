@@ -25,7 +25,7 @@ extern struct session session;
 /* Runs the warden until control ends. Called by the launcher's child, PID 1 of the session's namespaces. */
 struct warden_start {
 	const char *home, *id, *directory, *resolvers, *id_mode;
-	int control, bulk, directory_fd, host_net_ns, self_exe;
+	int control, bulk, spawn, directory_fd, host_net_ns, self_exe;
 	bool rootless, network;
 };
 int warden_run(const struct warden_start *);

@@ -4,7 +4,8 @@
  *
  * The host does not forward, and an nftables chain of it drops whatever would be forwarded, as Docker's, ufw's and firewalld's
  * do. Clients and servers are child processes in the right namespace; this process is the warden and runs the loop.
- * Needs root or an unprivileged user namespace. `net_test bench` also prints figures. */
+ * Needs root or an unprivileged user namespace. `net_test bench` also prints figures, and `net_test bench PATH` those
+ * of the docker-proxy at PATH beside them. */
 #define _GNU_SOURCE
 #include "net.h"
 
@@ -42,6 +43,7 @@
 static unsigned failures, checks;
 static int host_ns, outside_ns, router_ns;
 static bool bench;
+static const char *docker_proxy;
 
 static void expect_at(int line, bool holds, const char *claim, long seen)
 {
@@ -794,6 +796,36 @@ static void test_pool(void)
 	net_give_back(slot, false);
 }
 
+/* docker-proxy on port 39500 (to the container's 80), 39501 (to its 90) or, UDP, 39502 (to its 53). */
+static long proxy(const void *argument)
+{
+	const struct target *to = argument;
+	char host_port[8], container_port[8];
+	snprintf(host_port, sizeof(host_port), "%d", to->port == 80 ? 39500 : to->port == 90 ? 39501 : 39502);
+	snprintf(container_port, sizeof(container_port), "%d", to->port);
+	int fd = open("/dev/null", O_WRONLY);
+	dup2(fd, 3);    /* where it reports that it listens */
+	execl(docker_proxy, docker_proxy, "-proto", to->port == 53 ? "udp" : "tcp", "-host-ip", "127.0.0.1", "-host-port",
+		host_port, "-container-ip", to->ip, "-container-port", container_port, NULL);
+	return -1;
+}
+
+static void compare(const char *what, struct target ours, int theirs, long (*client)(const void *))
+{
+	/* Alternating, so that both meet the same neighbours on this machine; the best of each counts. */
+	struct target other = at("127.0.0.1", theirs);
+	long best = 0, best_other = 0;
+	for (int i = 0; i < 4; i++) {
+		long seen = run(host_ns, client, &ours), seen_other = docker_proxy ? run(host_ns, client, &other) : 0;
+		best = seen > best ? seen : best;
+		best_other = seen_other > best_other ? seen_other : best_other;
+	}
+	printf("published %s: %ld", what, best);
+	if (docker_proxy)
+		printf(", docker-proxy %ld: %.2f x", best_other, (double)best / (double)best_other);
+	printf("\n");
+}
+
 static void test_publish(struct net_slot *slot)
 {
 	struct fault f = {0};
@@ -861,10 +893,22 @@ static void test_publish(struct net_slot *slot)
 		pid_t sink = serve(net_slot_ns(slot), sink_server, at("0.0.0.0", 90));
 		struct publish *s = publish_open(false, "*", 0, to, 90, &f);
 		struct target sunk = at("127.0.0.1", publish_host_port(s)), direct = at_address(to, 90);
-		printf("published tcp: %ld MB/s, %ld round trips/s, %ld connections/s\n", run(host_ns, throughput_client, &sunk),
-			run(host_ns, trips_client, &v4), run(host_ns, connections_client, &v4));
-		printf("published udp: %ld round trips/s\n", run(host_ns, udp_trips_client, &udp4));
-		printf("container's own address: %ld MB/s\n", run(host_ns, throughput_client, &direct));
+		pid_t proxies[3] = {0};
+		int ports[] = {80, 90, 53};
+		for (int i = 0; i < 3 && docker_proxy && router.host.s_addr; i++) {
+			struct target t = at_address(to, ports[i]);
+			proxies[i] = spawn(host_ns, proxy, &t);
+		}
+		let_pass(300);
+		compare("tcp, MB/s", sunk, 39501, throughput_client);
+		compare("tcp, round trips/s", v4, 39500, trips_client);
+		compare("tcp, connections/s", v4, 39500, connections_client);
+		compare("udp, round trips/s", udp4, 39502, udp_trips_client);
+		for (int i = 0; i < 3; i++)
+			if (proxies[i])
+				stop(proxies[i]);
+		if (router.host.s_addr)
+			printf("container's own address: %ld MB/s\n", run(host_ns, throughput_client, &direct));
 		publish_close(s);
 		stop(sink);
 	}
@@ -1086,6 +1130,7 @@ static bool own_user_namespace(void)
 int main(int argc, char **argv)
 {
 	bench = argc > 1 && strcmp(argv[1], "bench") == 0;
+	docker_proxy = argc > 2 ? argv[2] : NULL;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGPIPE, SIG_IGN);
 	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -1043,11 +1043,12 @@ static uint64_t seconds(void)
 	return (uint64_t)now.tv_sec;
 }
 
-/* Exchanges root/d, a directory, and root/l, a link to the outside. Unpacking takes links away, so a new one comes each time. */
+/* Exchanges root/d, a directory, and root/l, a link to the outside; and root/file with root/link, likewise. Unpacking takes links away, so a new one comes each time. */
 static void swap_for_a_while(void)
 {
 	for (int i = 0; i < 200; i++)
-		syscall(SYS_renameat2, root_fd, "d", root_fd, "l", 2 /* RENAME_EXCHANGE */);
+		if (syscall(SYS_renameat2, root_fd, "d", root_fd, "l", 2 /* RENAME_EXCHANGE */) < 0 || i % 2)
+			syscall(SYS_renameat2, root_fd, "file", root_fd, "link", 2);
 	if (symlinkat(at("outside"), root_fd, "n") == 0)
 		syscall(SYS_renameat2, root_fd, "n", root_fd, "l", 2);
 	int old = openat(root_fd, "n", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -1091,6 +1092,8 @@ static void races(void)
 	mkdir(at("root/d"), 0755);
 	mkdir(at("root/d/e"), 0755);
 	symlink(at("outside"), at("root/l"));
+	put_text("root/file", "x");
+	symlink(at("outside/secret"), at("root/link"));
 	other = fork();
 	if (other == 0)
 		for (;;)
@@ -1111,6 +1114,8 @@ static void races(void)
 		int fd = memfd_create("archive", MFD_CLOEXEC);
 		last = (struct fault){ 0 };
 		packed += tar_pack(fd, root_fd, packed & 1 ? "/" : "d/", &last) == 0;
+		for (int i = 0; i < 50; i++)
+			check(tar_pack(fd, root_fd, "file", &last) == 0 || last.error);
 		size_t length = (size_t)lseek(fd, 0, SEEK_END);
 		char *map = length ? mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
 		if (map != MAP_FAILED) {

@@ -1,6 +1,5 @@
 /** The engine: what every door of mayfly (library, REST, command line) calls. */
 
-import { randomBytes } from 'node:crypto'
 import { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { MayflyError } from './errors.js'
@@ -13,6 +12,7 @@ import { readHost } from './launch/host.js'
 import { planLaunch } from './launch/plan.js'
 import { validateContainer } from './launch/validate.js'
 import { type ContainerExit, Life } from './life.js'
+import { newId } from './ids.js'
 import { gatherLogs } from './logs.js'
 import { inventName } from './names.js'
 import type { ContainerOptions } from './options.js'
@@ -419,7 +419,7 @@ export class Engine implements AsyncDisposable {
   }
 
   #plan(complete: CompleteContainerOptions, layers: readonly string[], isRun: boolean): Launch | Promise<Launch> {
-    const id = randomBytes(32).toString('hex')
+    const id = newId()
     const name = complete.name ?? inventName((candidate) => this.#names.has(candidate))
     this.#requireFree(name)
     // The warden removes what `run` leaves. Others may be started again, so the engine decides when they exit.
@@ -553,7 +553,7 @@ export class Engine implements AsyncDisposable {
   }
 
   #forget(id: string): void {
-    this.#session.send('forget', ['id', id], () => {}) // best effort: it goes with the session at the latest
+    this.#session.post('forget', ['id', id]) // nobody waits for it, and it goes with the session at the latest
   }
 
   /** No such container, as far as the engine is concerned. */

@@ -1,6 +1,5 @@
 /** Further programs in a running container: `exec` with the output collected, `execStream` with streams. */
 
-import { randomBytes } from 'node:crypto'
 import type { Writable } from 'node:stream'
 import type { Bulk } from './bulk.js'
 import type { EngineContext } from './context.js'
@@ -8,6 +7,7 @@ import { type WaitOptions, waitUntil } from './deadline.js'
 import { MayflyError } from './errors.js'
 import { STDERR } from './frames.js'
 import { Gatherer } from './gather.js'
+import { newId } from './ids.js'
 import { planExec } from './launch/plan.js'
 import { parseSignal, validateExec } from './launch/validate.js'
 import type { Life } from './life.js'
@@ -268,7 +268,7 @@ function prepare(context: EngineContext, life: Life, options: ExecOptions): Laun
   if (!life.isRunning) {
     throw new MayflyError('CONTAINER_NOT_RUNNING', `Cannot exec in "${life.name}": it is ${life.state}`, { container: life.name })
   }
-  const id = randomBytes(32).toString('hex')
+  const id = newId()
   const { words, programs } = planExec(life.options, complete, context.facts, { id: life.id, exec: id })
   const launch: Launch = {
     id,

@@ -46,6 +46,7 @@ export interface SessionListener {
 const CLOSE_TIMEOUT_MS = 10_000
 /** How long the exit status of a dead warden may take to arrive after its connection has broken. */
 const POST_MORTEM_MS = 1_000
+const POST_DELAY_MS = 10
 const STDERR_KEPT = 4_096
 const NO_REPLY = undefined as unknown as Reply
 
@@ -63,6 +64,9 @@ export class Session {
   #holds = 0
   #line = ''
   #stderr = ''
+  /** Requests that wait for company. */
+  #posted = ''
+  #postTimer: NodeJS.Timeout | undefined
   #spare: Bulk | undefined
   /** Handlers of broken connections that wait for the reason. */
   readonly #unexplained = new Set<() => void>()
@@ -147,7 +151,22 @@ export class Session {
     const request = encodeRequest(verb, sequence, pairs)
     this.#pending.set(sequence, done)
     this.hold()
-    this.#control.write(request)
+    this.#control.write(this.#posted + request)
+    this.#posted = ''
+  }
+
+  /**
+   * Sends a request whose reply nobody needs: together with the next one, or within a few milliseconds. Each write wakes the
+   * warden, which takes longer (0.1 ms) than what a `forget` asks of it.
+   */
+  post(verb: string, pairs: readonly string[]): void {
+    if (this.#failure) return
+    this.#posted += encodeRequest(verb, ++this.#sequence, pairs)
+    this.#postTimer ??= setTimeout(() => {
+      this.#postTimer = undefined
+      if (this.#posted && !this.#failure) this.#control.write(this.#posted)
+      this.#posted = ''
+    }, POST_DELAY_MS).unref()
   }
 
   /** Sends a request and resolves to the reply, a refusal included. */
@@ -351,6 +370,7 @@ export class Session {
     if (this.#failure) return
     this.#failure = error
     clearTimeout(this.#postMortem)
+    clearTimeout(this.#postTimer)
     const pending = [...this.#pending.values()]
     this.#pending.clear()
     for (const done of pending) {

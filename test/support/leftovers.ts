@@ -36,17 +36,19 @@ export interface ExpectOptions {
    * remove them before the next start of mayfly. @default false
    */
   readonly untilNextStart?: boolean
+  /** Lines that are not of interest. */
+  readonly ignore?: (line: string) => boolean
 }
 
 /** Waits until nothing is there that was not there before. Throws with everything that has stayed. */
 export async function expectNothingLeft(territory: Territory, before: Leftovers, options: ExpectOptions = {}) {
-  const { withinMs = 2_000, untilNextStart = false } = options
+  const { withinMs = 2_000, untilNextStart = false, ignore = () => false } = options
   const deadline = performance.now() + withinMs
   for (;;) {
     const isLate = performance.now() > deadline
     const now = snapshotHost(territory)
     const left = KINDS.filter((kind) => !untilNextStart || (kind !== 'group' && kind !== 'session')).flatMap((kind) =>
-      now[kind].filter((line) => !before[kind].includes(line)).map((line) => `${kind}: ${line}`),
+      now[kind].filter((line) => !before[kind].includes(line) && !ignore(line)).map((line) => `${kind}: ${line}`),
     )
     if (left.length === 0) return
     if (isLate) throw new Error(`Left behind after ${withinMs} ms:\n  ${left.join('\n  ')}`)
@@ -142,7 +144,10 @@ function subgroups(group: string): string[] {
 /** Every `sessions` directory below: homes lie at the top of the territory's directory or one level deeper. */
 function sessions(directory: string): string[] {
   return directoriesIn(directory)
-    .flatMap((name) => [join(directory, name), ...directoriesIn(join(directory, name)).map((deep) => join(directory, name, deep))])
+    .flatMap((name) => [
+      join(directory, name),
+      ...directoriesIn(join(directory, name)).map((deep) => join(directory, name, deep)),
+    ])
     .flatMap((home) => directoriesIn(join(home, 'sessions')).map((name) => join(home, 'sessions', name)))
 }
 

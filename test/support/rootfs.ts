@@ -20,7 +20,11 @@ export function makeRootfs(directory: string): void {
   copyFileSync(BUSYBOX, join(directory, 'bin/busybox'))
   for (const applet of execFileSync(BUSYBOX, ['--list'], { encoding: 'utf8' }).trim().split('\n'))
     if (applet !== 'busybox') symlinkSync('busybox', join(directory, 'bin', basename(applet)))
-  const users = ['root:x:0:0:root:/root:/bin/sh', 'alice:x:1000:1000::/home/alice:/bin/sh', 'nobody:x:65534:65534::/:/bin/sh']
+  const users = [
+    'root:x:0:0:root:/root:/bin/sh',
+    'alice:x:1000:1000::/home/alice:/bin/sh',
+    'nobody:x:65534:65534::/:/bin/sh',
+  ]
   writeFileSync(join(directory, 'etc/passwd'), `${users.join('\n')}\n`)
   writeFileSync(join(directory, 'etc/group'), 'root:x:0:\nalice:x:1000:\nnogroup:x:65534:\n')
 }

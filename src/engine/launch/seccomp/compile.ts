@@ -153,8 +153,12 @@ function emitTree(assembler: Assembler, intervals: readonly Interval[], otherwis
 
 function emitTreatment(assembler: Assembler, treatment: Treatment, otherwise: Verdict): number {
   if (typeof treatment === 'number') return assembler.verdict(treatment)
+  return assembler.once(treatment, () => emitClauses(assembler, treatment, otherwise))
+}
+
+function emitClauses(assembler: Assembler, clauses: readonly Clause[], otherwise: Verdict): number {
   let start = assembler.verdict(otherwise)
-  for (const clause of [...treatment].reverse()) {
+  for (const clause of [...clauses].reverse()) {
     const unmet = start
     start = assembler.verdict(clause.verdict)
     for (const condition of [...clause.conditions].reverse()) start = emitCondition(assembler, condition, start, unmet)
@@ -200,6 +204,14 @@ const JUMPS = { equal: 0x15, 'at-least': 0x35, above: 0x25 } as const
 class Assembler {
   readonly #instructions: [code: number, ifTrue: number, ifFalse: number, constant: number][] = []
   readonly #verdicts = new Map<Verdict, number>()
+  readonly #emitted = new Map<object, number>()
+
+  /** The start of code for `subject`, emitted when first asked for. */
+  once(subject: object, emit: () => number): number {
+    const position = this.#emitted.get(subject) ?? emit()
+    this.#emitted.set(subject, position)
+    return position
+  }
 
   /** Of the instruction emitted last. */
   get position(): number {

@@ -40,7 +40,7 @@ export interface Ruleset {
   readonly otherwise: Verdict
   /** For foreign architectures; never permissive. */
   readonly refusal: Verdict
-  /** By system call number. */
+  /** By system call number. Equal lists of clauses are one and the same array. */
   readonly calls: ReadonlyMap<number, Verdict | readonly Clause[]>
   /** From this number on, every call gets ENOSYS; `undefined` when calls that are not listed are let through. */
   readonly unknownFrom: number | undefined
@@ -101,6 +101,13 @@ export function resolveProfile(profile: SeccompProfile, subject: SeccompSubject)
   const capabilities = new Set(capabilityNames(subject.capabilities))
   const otherwise = readAction(profile.defaultAction, profile.defaultErrnoRet, 'seccomp.defaultAction')
   const calls = new Map<number, Verdict | readonly Clause[]>()
+  const interned = new Map<string, readonly Clause[]>()
+  const intern = (clauses: readonly Clause[]) => {
+    const key = JSON.stringify(clauses, (_, value) => (typeof value === 'bigint' ? String(value) : value))
+    const present = interned.get(key) ?? clauses
+    interned.set(key, present)
+    return present
+  }
   let newest = -1
   profile.syscalls?.forEach((rule, position) => {
     const at = `seccomp.syscalls[${position}]`
@@ -114,7 +121,7 @@ export function resolveProfile(profile: SeccompProfile, subject: SeccompSubject)
       if (verdict === otherwise) continue
       const present = calls.get(number)
       if (typeof present === 'number') continue
-      calls.set(number, clauses.length === 0 ? verdict : [...(present ?? []), ...clauses])
+      calls.set(number, clauses.length === 0 ? verdict : intern([...(present ?? []), ...clauses]))
     }
   })
   const kind = (otherwise & 0xffff0000) >>> 0

@@ -1,6 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ALL_CAPABILITIES, capabilityNames, DEFAULT_CAPABILITIES, maskOf } from '../../../../src/engine/launch/capabilities.js'
+import {
+  ALL_CAPABILITIES,
+  capabilityNames,
+  DEFAULT_CAPABILITIES,
+  maskOf,
+} from '../../../../src/engine/launch/capabilities.js'
 import { compileSeccomp } from '../../../../src/engine/launch/seccomp/compile.js'
 import { DEFAULT_SECCOMP_PROFILE } from '../../../../src/engine/launch/seccomp/default-profile.js'
 import { type Architecture, syscallNumbers } from '../../../../src/engine/launch/seccomp/syscalls.js'
@@ -14,11 +19,20 @@ const ALLOWED = 0x7fff0000
 const errno = (number: number) => 0x50000 + number
 const [EPERM, ENOSYS] = [1, 38]
 
-function compile(profile: SeccompProfile, architecture: Architecture = 'x64', capabilities = DEFAULT_CAPABILITIES, kernel = '6.18.0') {
+function compile(
+  profile: SeccompProfile,
+  architecture: Architecture = 'x64',
+  capabilities = DEFAULT_CAPABILITIES,
+  kernel = '6.18.0',
+) {
   const instructions = decode(compileSeccomp(profile, { architecture, capabilities, kernel }).code)
   const run = (number: number, ...args: (bigint | number)[]) =>
     interpret(instructions, { audit: AUDIT[architecture], number, args: args.map(BigInt) })
-  return { instructions, run, call: (name: string, ...args: (bigint | number)[]) => run(syscallNumbers(architecture).get(name)!, ...args).value }
+  return {
+    instructions,
+    run,
+    call: (name: string, ...args: (bigint | number)[]) => run(syscallNumbers(architecture).get(name)!, ...args).value,
+  }
 }
 
 function worldOf(architecture: Architecture, capabilities: bigint): World {
@@ -31,7 +45,28 @@ function worldOf(architecture: Architecture, capabilities: bigint): World {
 }
 
 /** Arguments at and around every value that the default profile compares with. */
-const INTERESTING = [0n, 1n, 8n, 9n, 37n, 38n, 39n, 40n, 41n, 45n, 46n, 0x11n, 0x20000n, 0x20008n, 0x2000_0000n, 0x7e02_0000n, 0xffff_ffffn, 0x1_0000_0026n, 0x1_0000_0028n, 0xffff_ffff_ffff_ffffn]
+const INTERESTING = [
+  0n,
+  1n,
+  8n,
+  9n,
+  37n,
+  38n,
+  39n,
+  40n,
+  41n,
+  45n,
+  46n,
+  0x11n,
+  0x20000n,
+  0x20008n,
+  0x2000_0000n,
+  0x7e02_0000n,
+  0xffff_ffffn,
+  0x1_0000_0026n,
+  0x1_0000_0028n,
+  0xffff_ffff_ffff_ffffn,
+]
 
 describe('the default profile, compiled', () => {
   for (const architecture of ['x64', 'arm64'] as const) {
@@ -45,7 +80,15 @@ describe('the default profile, compiled', () => {
         const { run } = compile(DEFAULT_SECCOMP_PROFILE, architecture, capabilities)
         const expected = oracle(DEFAULT_SECCOMP_PROFILE, worldOf(architecture, capabilities))
         const wrong: string[] = []
-        const numbers = [...Array(600).keys(), 0x3fffffff, 0x40000000, 0x40000000 + 41, 0x7fffffff, 0x80000000, 0xffffffff]
+        const numbers = [
+          ...Array(600).keys(),
+          0x3fffffff,
+          0x40000000,
+          0x40000000 + 41,
+          0x7fffffff,
+          0x80000000,
+          0xffffffff,
+        ]
         for (const number of numbers) {
           for (const argument of INTERESTING) {
             const args = [argument, argument]
@@ -69,14 +112,26 @@ describe('the default profile, compiled', () => {
 
   it('allows what programs live on', () => {
     const { call } = compile(DEFAULT_SECCOMP_PROFILE)
-    for (const name of ['read', 'execve', 'mmap', 'futex', 'ptrace', 'chroot', 'openat2', 'statx', 'arch_prctl', 'memfd_create']) {
+    for (const name of [
+      'read',
+      'execve',
+      'mmap',
+      'futex',
+      'ptrace',
+      'chroot',
+      'openat2',
+      'statx',
+      'arch_prctl',
+      'memfd_create',
+    ]) {
       expect(call(name), name).toBe(ALLOWED)
     }
   })
 
   it('refuses the kernel’s sharp corners with EPERM', () => {
     const { call } = compile(DEFAULT_SECCOMP_PROFILE)
-    const names = `add_key keyctl request_key mount umount2 pivot_root fsopen fsmount open_tree move_mount mount_setattr unshare setns
+    const names =
+      `add_key keyctl request_key mount umount2 pivot_root fsopen fsmount open_tree move_mount mount_setattr unshare setns
       bpf perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register kexec_load init_module kcmp pidfd_getfd
       open_by_handle_at settimeofday iopl mbind reboot swapon acct sethostname syslog`.split(/\s+/)
     for (const name of names) expect(call(name), name).toBe(errno(EPERM))
@@ -116,7 +171,9 @@ describe('the default profile, compiled', () => {
   })
 
   it('refuses ptrace on kernels where it gets around the filter', () => {
-    expect(compile(DEFAULT_SECCOMP_PROFILE, 'x64', DEFAULT_CAPABILITIES, '4.4.0-generic').call('ptrace')).toBe(errno(EPERM))
+    expect(compile(DEFAULT_SECCOMP_PROFILE, 'x64', DEFAULT_CAPABILITIES, '4.4.0-generic').call('ptrace')).toBe(
+      errno(EPERM),
+    )
   })
 })
 
@@ -129,7 +186,10 @@ describe('foreign architectures', () => {
   })
 
   it('are refused also by a profile that allows all it does not name', () => {
-    const { instructions, run } = compile({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names: ['mount'], action: 'SCMP_ACT_ERRNO' }] })
+    const { instructions, run } = compile({
+      defaultAction: 'SCMP_ACT_ALLOW',
+      syscalls: [{ names: ['mount'], action: 'SCMP_ACT_ERRNO' }],
+    })
     expect(interpret(instructions, { audit: AUDIT_I386, number: 21 }).value).toBe(errno(EPERM))
     expect(run(0x40000000 + 165).value).toBe(errno(EPERM))
     expect(run(165).value).toBe(errno(EPERM))
@@ -141,7 +201,15 @@ describe('foreign architectures', () => {
 describe('any profile', () => {
   const names = [...syscallNumbers('x64').keys()]
   const action = fc.record({
-    action: fc.constantFrom('SCMP_ACT_ALLOW', 'SCMP_ACT_ERRNO', 'SCMP_ACT_KILL', 'SCMP_ACT_KILL_PROCESS', 'SCMP_ACT_TRAP', 'SCMP_ACT_TRACE', 'SCMP_ACT_LOG'),
+    action: fc.constantFrom(
+      'SCMP_ACT_ALLOW',
+      'SCMP_ACT_ERRNO',
+      'SCMP_ACT_KILL',
+      'SCMP_ACT_KILL_PROCESS',
+      'SCMP_ACT_TRAP',
+      'SCMP_ACT_TRACE',
+      'SCMP_ACT_LOG',
+    ),
     errnoRet: fc.option(fc.integer({ min: 0, max: 0xffff }), { nil: undefined }),
   })
   const value = fc.oneof(
@@ -167,7 +235,12 @@ describe('any profile', () => {
       action,
       fc.record(
         {
-          names: fc.oneof(fc.array(fc.constantFrom(...names.slice(0, 60)), { maxLength: 8 }), fc.subarray(names, { maxLength: 300 }), fc.constant(['no_such_call'])),
+          names: fc.oneof(
+            fc.array(fc.constantFrom(...names.slice(0, 60)), { maxLength: 8 }),
+            fc.subarray(names, { maxLength: 20 }),
+            fc.constant(names.slice(20, 300)),
+            fc.constant(['no_such_call']),
+          ),
           args: fc.array(condition, { maxLength: 4 }),
           includes: filter,
           excludes: filter,
@@ -175,27 +248,46 @@ describe('any profile', () => {
         { requiredKeys: ['names'] },
       ),
     )
-    .map(([what, rest]) => ({ ...rest, action: what.action, ...(what.errnoRet === undefined ? {} : { errnoRet: what.errnoRet }) }))
-  const profile = fc
-    .tuple(action, fc.array(rule, { maxLength: 12 }))
-    .map(([what, syscalls]): SeccompProfile => ({ defaultAction: what.action, ...(what.errnoRet === undefined ? {} : { defaultErrnoRet: what.errnoRet }), syscalls }))
+    .map(([what, rest]) => ({
+      ...rest,
+      action: what.action,
+      ...(what.errnoRet === undefined ? {} : { errnoRet: what.errnoRet }),
+    }))
+  const profile = fc.tuple(action, fc.array(rule, { maxLength: 8 })).map(
+    ([what, syscalls]): SeccompProfile => ({
+      defaultAction: what.action,
+      ...(what.errnoRet === undefined ? {} : { defaultErrnoRet: what.errnoRet }),
+      syscalls,
+    }),
+  )
 
   it('is compiled to a filter that says what the profile says', () => {
     fc.assert(
-      fc.property(profile, fc.constantFrom('x64' as const, 'arm64' as const), fc.array(value, { minLength: 16, maxLength: 16 }), (given, architecture, values) => {
-        const capabilities = DEFAULT_CAPABILITIES
-        const { run } = compile(given, architecture, capabilities)
-        const expected = oracle(given, worldOf(architecture, capabilities))
-        const compared = given.syscalls!.flatMap((one) => one.args ?? []).flatMap((one) => [one.value, one.valueTwo ?? 0])
-        for (let number = 0; number < 480; number += 1) {
-          const pick = (position: number) => {
-            const near = compared.length > 0 ? compared[(number * 7) % compared.length]! : 0
-            return BigInt(number % 3 === 0 ? near : values[(number * 5 + position) % values.length]!) + BigInt(number % 5 === 0 ? 1 : 0)
+      fc.property(
+        profile,
+        fc.constantFrom('x64' as const, 'arm64' as const),
+        fc.array(value, { minLength: 16, maxLength: 16 }),
+        (given, architecture, values) => {
+          const capabilities = DEFAULT_CAPABILITIES
+          const { run } = compile(given, architecture, capabilities)
+          const expected = oracle(given, worldOf(architecture, capabilities))
+          const compared = given
+            .syscalls!.flatMap((one) => one.args ?? [])
+            .flatMap((one) => [one.value, one.valueTwo ?? 0])
+          for (let number = 0; number < 480; number += 1) {
+            const pick = (position: number) => {
+              const near = compared.length > 0 ? compared[(number * 7) % compared.length]! : 0
+              return (
+                BigInt(number % 3 === 0 ? near : values[(number * 5 + position) % values.length]!) +
+                BigInt(number % 5 === 0 ? 1 : 0)
+              )
+            }
+            const args = Array.from({ length: 6 }, (_, position) => pick(position))
+            if (run(number, ...args).value !== expected(number, args))
+              throw new Error(`differs for call ${number}(${args})`)
           }
-          const args = Array.from({ length: 6 }, (_, position) => pick(position))
-          if (run(number, ...args).value !== expected(number, args)) throw new Error(`differs for call ${number}(${args})`)
-        }
-      }),
+        },
+      ),
       { numRuns: 100, endOnFailure: true },
     )
   }, 120_000)
@@ -203,7 +295,7 @@ describe('any profile', () => {
   it('reaches over more than 255 instructions', () => {
     const wide: SeccompProfile = {
       defaultAction: 'SCMP_ACT_ERRNO',
-      syscalls: names.map((name, index) => ({
+      syscalls: names.slice(0, 200).map((name, index) => ({
         names: [name],
         action: index % 2 ? 'SCMP_ACT_ALLOW' : 'SCMP_ACT_ERRNO',
         errnoRet: index + 2,
@@ -224,7 +316,7 @@ describe('any profile', () => {
   it('that needs more instructions than the kernel takes is refused with a message', () => {
     const huge: SeccompProfile = {
       defaultAction: 'SCMP_ACT_ERRNO',
-      syscalls: Array.from({ length: 1000 }, (_, index) => ({
+      syscalls: Array.from({ length: 1100 }, (_, index) => ({
         names: ['ioctl'],
         action: 'SCMP_ACT_ALLOW',
         args: [{ index: 1, op: 'SCMP_CMP_EQ', value: 2 ** 33 + index }],

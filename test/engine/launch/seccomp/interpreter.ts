@@ -23,7 +23,10 @@ export function decode(program: Buffer): Instruction[] {
 }
 
 /** The value that the program returns, and how many instructions it took. */
-export function interpret(instructions: readonly Instruction[], { audit, number, args = [] }: Call): { value: number; steps: number } {
+export function interpret(
+  instructions: readonly Instruction[],
+  { audit, number, args = [] }: Call,
+): { value: number; steps: number } {
   // struct seccomp_data as 32-bit words: number, architecture, instruction pointer, then the arguments, lower half first.
   const data = new Uint32Array(16)
   data[0] = number

@@ -71,7 +71,9 @@ export function oracle(profile: SeccompProfile, world: World): (number: number, 
     .filter((rule) => applies(rule, world))
     .map((rule) => ({
       ...rule,
-      numbers: new Set((rule.name === undefined ? (rule.names ?? []) : [rule.name]).map((name) => world.numbers.get(name))),
+      numbers: new Set(
+        (rule.name === undefined ? (rule.names ?? []) : [rule.name]).map((name) => world.numbers.get(name)),
+      ),
       result: returnValue(rule.action, rule.errnoRet),
     }))
   const newest = Math.max(-1, ...rules.flatMap(({ numbers }) => [...numbers].map((number) => number ?? -1)))
