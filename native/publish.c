@@ -55,7 +55,11 @@ static void connections_ready(struct watch *w, uint32_t events)
 			continue;
 		}
 		int connected = connect(fd, (struct sockaddr *)&p->to, sizeof(p->to));
-		if (connected < 0 && errno != EINPROGRESS) {
+		/* The links are inside this kernel, so the answer is usually there by now. Asking again tells, and spares a turn of
+		 * the loop. */
+		if (connected < 0 && errno == EINPROGRESS)
+			connected = connect(fd, (struct sockaddr *)&p->to, sizeof(p->to));
+		if (connected < 0 && errno != EALREADY && errno != EINPROGRESS) {
 			reset_and_close(client);
 			close(fd);
 			continue;
@@ -98,8 +102,8 @@ static void datagrams_ready(struct watch *w, uint32_t events)
 }
 
 /* A socket of the host bound to the address, listening if it is TCP. chosen: the number came from the kernel, no need to
- * tolerate old connections in TIME_WAIT. -1 with errno. */
-static int bound_socket(bool udp, union address *address, bool chosen)
+ * tolerate old connections in TIME_WAIT. wildcard: report where datagrams were sent to. -1 with errno. */
+static int bound_socket(bool udp, union address *address, bool chosen, bool wildcard)
 {
 	int on = 1;
 	int fd = host_socket(address->any.sa_family, udp ? SOCK_DGRAM : SOCK_STREAM, 0);
@@ -108,8 +112,8 @@ static int bound_socket(bool udp, union address *address, bool chosen)
 	bool failed = false;
 	if (address->any.sa_family == AF_INET6)
 		failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0 ||
-			(udp && setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on)) < 0);
-	else if (udp)
+			(wildcard && setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on)) < 0);
+	else if (wildcard)
 		failed = setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on)) < 0;
 	/* For TCP this never shares a port that somebody listens on; for UDP it would. */
 	if (!failed && !udp && !chosen)
@@ -143,12 +147,12 @@ static int open_loopback(bool udp, uint16_t port, int fds[2], uint16_t *chosen, 
 	for (int attempt = 0; attempt < TWIN_ATTEMPTS; attempt++) {
 		union address v4 = {.v4 = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}}};
 		fds[1] = -1;
-		fds[0] = bound_socket(udp, &v4, !port);
+		fds[0] = bound_socket(udp, &v4, !port, false);
 		if (fds[0] < 0)
 			return publish_fault(f, udp, "127.0.0.1", port, errno);
 		*chosen = ntohs(v4.v4.sin_port);
 		union address v6 = {.v6 = {.sin6_family = AF_INET6, .sin6_port = v4.v4.sin_port, .sin6_addr = IN6ADDR_LOOPBACK_INIT}};
-		fds[1] = bound_socket(udp, &v6, !port);
+		fds[1] = bound_socket(udp, &v6, !port, false);
 		if (fds[1] >= 0 || without_ipv6(errno))
 			return 0;
 		int error = errno;
@@ -174,7 +178,7 @@ static int open_one(bool udp, const char *ip, uint16_t port, int fds[2], uint16_
 	} else {
 		return publish_fault(f, udp, ip, port, EINVAL);
 	}
-	fds[0] = bound_socket(udp, &address, !port);
+	fds[0] = bound_socket(udp, &address, !port, udp && *wildcard);
 	if (fds[0] < 0)
 		return publish_fault(f, udp, ip, port, errno);
 	*chosen = ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);

@@ -227,6 +227,7 @@ static enum outcome move(struct direction *d, int from, int to, bool readable)
 	return OPEN;
 }
 
+/* Asks epoll for what can be acted upon. */
 static void want(struct relay *r, int i)
 {
 	if (r->quiet[i])

@@ -62,7 +62,8 @@ async function describeMachine(directory: string): Promise<string> {
   const { stdout } = await run('stat', ['--file-system', '--format=%T', directory])
   const fileSystem = stdout.trim().replace('ext2/ext3', 'ext4')
   const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`
-  const load = readFileSync('/proc/loadavg', 'utf8').split(' ')[0]
+  const load = Number(readFileSync('/proc/loadavg', 'utf8').split(' ')[0])
+  const busy = load > processors.length / 2 ? `, **not a quiet machine: load ${load} before**` : ''
   const name = `${processors.length} × ${processors[0]?.model.trim() ?? 'unknown processor'}`
-  return `${name}, ${memory}, Linux ${release()} ${process.arch}, ${fileSystem}, node ${process.version}, load ${load} before`
+  return `${name}, ${memory}, Linux ${release()} ${process.arch}, ${fileSystem}, node ${process.version}${busy}`
 }

@@ -29,11 +29,11 @@ const say = (fact: unknown) => process.stdout.write(`${JSON.stringify(fact)}\n`)
 
 /** Every process of it dies a moment after it has made the next one, in a session and a process group of its own. */
 const STORM =
-  'storm() { while :; do setsid sh -c "sleep 0.02 & sleep 0.02 & exec sleep 0.01" & sleep 0.01; done; }; storm & storm & storm'
+  'storm() { while :; do setsid sh -c "sleep 0.2 & sleep 0.2 & exec sleep 0.1" & sleep 0.05; done; }; storm'
 const DEAF = 'trap "" HUP INT QUIT TERM USR1 USR2 PIPE ALRM CONT TSTP TTIN TTOU; while :; do sleep 1; done'
 const MOUNTS =
   'mount -t tmpfs none /mnt && mkdir /mnt/deep && mount -t tmpfs none /mnt/deep && cd /mnt/deep && exec 5>file; while :; do sleep 1; done'
-const FILES = 'for i in $(seq 2000); do echo $i > /tmp/$i; done; echo written; while :; do sleep 1; done'
+const FILES = 'for i in $(seq 500); do echo $i > /tmp/$i; done; echo written; while :; do sleep 1; done'
 
 function kinds(): Record<string, Partial<ContainerOptions> & Pick<ContainerOptions, 'command'>> {
   const sh = (script: string) => ['sh', '-c', script]
@@ -60,7 +60,7 @@ function kinds(): Record<string, Partial<ContainerOptions> & Pick<ContainerOptio
     host: { command: ['sleep', '1000'], network: 'host' },
     ...(settings.groups
       ? {
-          paused: { command: sh('while :; do sleep 0.01; done') },
+          paused: { command: sh('while :; do sleep 0.1; done') },
           limited: {
             command: sh('dd if=/dev/zero of=/tmp/fill bs=1M count=8; sleep 1000'),
             scratch: 'memory' as const,

@@ -1,5 +1,5 @@
 /** What the doctor reads of this machine before it tries anything: plain facts from /proc and the environment. */
-import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdtempSync, readFileSync, rmdirSync, statfsSync } from 'node:fs'
 import { release, userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
 
@@ -142,7 +142,7 @@ function readStore(home: string, mounts: readonly MountLine[]): StoreDisk {
   return {
     home,
     existing,
-    isWritable: isAccessible(existing, constants.W_OK),
+    isWritable: canMakeDirectory(existing),
     fileSystem: mount?.fileSystem ?? 'unknown',
     options: mount?.options ?? [],
     freeBytes: bavail * bsize,
@@ -181,6 +181,16 @@ function currentUser(): { username: string; uid: number } {
 function isInstalled(program: string): boolean {
   const path = process.env.PATH || '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
   return path.split(':').some((directory) => isAccessible(join(directory, program), constants.X_OK))
+}
+
+/** Tried, since permission bits say nothing of read-only and of pseudo file systems. */
+function canMakeDirectory(parent: string): boolean {
+  try {
+    rmdirSync(mkdtempSync(join(parent, '.mayfly-doctor-')))
+    return true
+  } catch {
+    return false
+  }
 }
 
 function isAccessible(path: string, mode: number): boolean {

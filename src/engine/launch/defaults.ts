@@ -30,7 +30,8 @@ function bind(source: string, target: string, options: string): DefaultMount {
  * Kernel file systems, in the order in which they are mounted.
  *
  * - privileged: /sys and the control groups are writable;
- * - ipc `host`: shared memory and message queues are the host's. With `container:…` message queues are shared, as they belong to
+ * - ipc `host`: shared memory and message queues are the host's, the queues because they belong to the IPC namespace that is
+ *   mounted from. With `container:…` message queues are shared, as they belong to
  *   the namespace, but files in /dev/shm are not;
  * - rootless: the terminals' group may not be mapped, so devpts is told none; in the host's network namespace a new sysfs is
  *   refused, and the host's is bound.
@@ -48,12 +49,10 @@ export function defaultMounts(options: CompleteContainerOptions, facts: SessionF
       ? bind('/sys', '/sys', `rec,rprivate,nosuid,noexec,nodev${access}`)
       : mount('sysfs', '/sys', `nosuid,noexec,nodev${access}`),
     mount('cgroup', '/sys/fs/cgroup', `nosuid,noexec,nodev${access}`),
-    ...(ipc === 'host'
-      ? [bind('/dev/mqueue', '/dev/mqueue', 'rprivate'), bind('/dev/shm', '/dev/shm', 'rprivate')]
-      : [
-          mount('mqueue', '/dev/mqueue', 'nosuid,noexec,nodev'),
-          mount('tmpfs', '/dev/shm', 'nosuid,noexec,nodev', `mode=1777,size=${shmSizeBytes}`),
-        ]),
+    mount('mqueue', '/dev/mqueue', 'nosuid,noexec,nodev'),
+    ipc === 'host'
+      ? bind('/dev/shm', '/dev/shm', 'rprivate')
+      : mount('tmpfs', '/dev/shm', 'nosuid,noexec,nodev', `mode=1777,size=${shmSizeBytes}`),
   ]
 }
 

@@ -94,7 +94,7 @@ function allowWhen(name: string, op: string, value: number, more: Partial<Seccom
 }
 
 /** The profile of every container that is neither privileged nor given its own. */
-export const DEFAULT_SECCOMP_PROFILE: SeccompProfile = {
+export const DEFAULT_SECCOMP_PROFILE: SeccompProfile = Object.freeze({
   defaultAction: 'SCMP_ACT_ERRNO',
   defaultErrnoRet: EPERM,
   syscalls: [
@@ -119,4 +119,4 @@ export const DEFAULT_SECCOMP_PROFILE: SeccompProfile = {
       excludes: { caps: ['CAP_SYS_ADMIN'] },
     },
   ],
-}
+})
