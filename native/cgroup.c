@@ -1,17 +1,17 @@
 /* A session's control groups and its containers'.
  *
  * Everything that needs a path walk is done once, in cgroup_open: mountinfo is read, the own group and the session's
- * directory in each hierarchy are opened. A container then costs one mkdirat a hierarchy, one open of cgroup.procs
- * and, at the end, one unlinkat. Which hierarchies: version 2 if it is mounted (freeze, kill, CPU time, device
+ * directory in each hierarchy are opened. A container then costs one mkdirat a hierarchy, one open of tasks and,
+ * at the end, one unlinkat. Which hierarchies: version 2 if it is mounted (freeze, kill, CPU time, device
  * program, and the place that clone3 can start a process in), version 1 memory and blkio for their accounting,
  * others only where a limit needs them; on pure version 1 also cpuacct and freezer, which version 2 would make up
  * for.
  *
  * Measured (`cgroup_test bench`, 2-core VM, Linux 6.18, hybrid: version 2, memory and blkio; medians in µs):
  *   nothing asked for: make 80, procs_fds 13, oom_killed 8, remove 59; with device rules make is 92 and the child's
- *   two writes to cgroup.procs are 16; with memory, cpu and pids limits too: make 167, procs_fds 21, writes 31,
+ *   two writes to tasks are 16; with memory, cpu and pids limits too: make 167, procs_fds 21, writes 31,
  *   remove 95.
- * Nearly all of it is the kernel's: 26 a mkdir, 20 a rmdir, 6 an open. cgroup_open is 300 to 500, once a session. */
+ * Nearly all of it is the kernel's: 26 a mkdir, 20 a rmdir, 6 an open. cgroup_open is 500 and more, once a session. */
 #define _GNU_SOURCE
 #include "cgroup_internal.h"
 #include "json.h"

@@ -29,7 +29,8 @@ struct cgroup;
  * a BPF program loaded once per text, attached to the container's group). Fails with step "cgroup" (subject:
  * controller; message says missing or not delegated) only for limits and device rules asked for; step "limit" for a
  * value the kernel refuses. Device rules that cannot be enforced for want of privilege (rootless) are not an error. */
-struct cgroup *cgroup_make(const char *id, const struct cgroup_limit *, size_t count, const char *device_rules, struct fault *);
+struct cgroup *cgroup_make(const char *id, const struct cgroup_limit *, size_t count, const char *device_rules,
+	struct fault *);
 /* v2 directory descriptor for CLONE_INTO_CGROUP, -1 if there is none or no clone3. With CLONE_NEWCGROUP in the same
  * call the new namespace's root would be the parent's group: the child unshares it after it has written to
  * cgroup_procs_fds. */

@@ -13,7 +13,7 @@
 
 struct hierarchy {
 	int version;               /* 1 or 2 */
-	unsigned controllers;      /* version 1: what it carries; version 2: what the own group's cgroup.controllers offers */
+	unsigned controllers;      /* v1: what it carries; v2: what the own group's cgroup.controllers offers */
 	unsigned enabled;          /* version 2: handed on to the session's children */
 	char label[64];            /* its directory below the container's /sys/fs/cgroup */
 	char *path;                /* the own group */

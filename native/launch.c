@@ -139,19 +139,19 @@ static int mount_root(const struct plan *plan, const char *upper, const char *wo
 	if (fs < 0)
 		return fault(f, "overlay", first, errno, "the kernel has no overlay file system for us");
 	/* An upper that becomes a layer must be a plain tree: no renamed directories by reference, no data left below. Nothing in it need
-	 * survive a power cut, so nothing is flushed (volatile, 5.10). */
-	if (add_layers(fs, &plan->layers) < 0 || fs_option(fs, "upperdir", upper) < 0 || fs_option(fs, "workdir", work) < 0 ||
-	    fs_option(fs, "volatile", NULL) < 0 || fs_option(fs, "index", "off") < 0 ||
-	    (rootless && fs_option(fs, "userxattr", NULL) < 0) || /* which implies the other two */
-	    (!rootless && (fs_option(fs, "redirect_dir", "off") < 0 || fs_option(fs, "metacopy", "off") < 0)) ||
-	    fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+	 * survive a power cut, so nothing is flushed (volatile, 5.10). With userxattr the first two are off and may not even be named. */
+	bool set = add_layers(fs, &plan->layers) == 0 && fs_option(fs, "upperdir", upper) == 0 && fs_option(fs, "workdir", work) == 0 &&
+		fs_option(fs, "volatile", NULL) == 0 && fs_option(fs, "index", "off") == 0 &&
+		(rootless ? fs_option(fs, "userxattr", NULL) == 0
+			: fs_option(fs, "redirect_dir", "off") == 0 && fs_option(fs, "metacopy", "off") == 0) &&
+		fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0;
+	if (!set) {
+		int error = errno;
 		char why[200] = "";
 		ssize_t got = read(fs, why, sizeof(why) - 1); /* the kernel's own words: "e overlay: …" */
-		if (got < 0)
-			why[0] = 0;
-		int error = errno;
+		why[got > 0 ? got : 0] = 0;
 		close(fs);
-		return fault(f, "overlay", first, got > 0 && !error ? EINVAL : error ? error : EINVAL, got > 2 ? why + 2 : NULL);
+		return fault(f, "overlay", first, error, got > 2 ? why + 2 : NULL);
 	}
 	int root = fsmount(fs, FSMOUNT_CLOEXEC, 0);
 	int error = errno;

@@ -383,6 +383,17 @@ static long trips_client(const void *argument)
 	return (long)((double)count / (seconds() - start));
 }
 
+/* Waits on a connection that works; the errno of its end, 0 for an orderly one. */
+static long held_client(const void *argument)
+{
+	char byte = 0;
+	int fd = connected(argument, SOCK_STREAM);
+	if (fd < 0 || send(fd, &byte, 1, 0) != 1 || recv(fd, &byte, 1, 0) != 1)
+		return -1;
+	is_ready();
+	return recv(fd, &byte, 1, 0) < 0 ? errno : 0;
+}
+
 /* Connections a second: connect, one round trip, close. */
 static long connections_client(const void *argument)
 {
@@ -837,7 +848,7 @@ static void test_publish(struct net_slot *slot)
 	struct target v4 = at("127.0.0.1", publish_host_port(p)), v6 = at("::1", publish_host_port(p));
 	expect_equal(run(host_ns, echo_client, &v4), 0);
 	expect_equal(run(host_ns, echo_client, &v6), 0);
-	v4.amount = 96 << 20;
+	v4.amount = 32 << 20;
 	expect_equal(run(host_ns, integrity_client, &v4), 0);
 	struct target udp4 = at("127.0.0.1", publish_host_port(u)), udp6 = at("::1", publish_host_port(u));
 	expect_equal(run(host_ns, udp_client, &udp4), 0);
@@ -913,10 +924,11 @@ static void test_publish(struct net_slot *slot)
 		stop(sink);
 	}
 	/* Closing ends its connections. */
-	pid_t client = spawn(host_ns, trips_client, &v4);
-	let_pass(100);
+	int ready = board->ready;
+	pid_t client = spawn(host_ns, held_client, &v4);
+	wait_ready(ready + 1);
 	publish_close(p);
-	expect_equal(await(client, 5), -2);
+	expect_equal(await(client, 5), ECONNRESET);
 	publish_close(u);
 	stop(server);
 	stop(udp_server);
@@ -959,15 +971,16 @@ static void test_names(struct net_slot *slot)
 	/* Any bytes at all. */
 	uint8_t query[300], answer[DNS_ANSWER_SIZE];
 	size_t size;
+	bool sound = true;
 	srandom(7);
 	for (int i = 0; i < 200000; i++) {
 		size_t length = (size_t)random() % sizeof(query);
 		for (size_t k = 0; k < length; k++)
 			query[k] = (uint8_t)(random() & (k < 6 ? 1 : 7));
 		size = 0;
-		if (names_answer(query, length, answer, &size) == DNS_ANSWERED)
-			expect(size >= 12 && size <= DNS_ANSWER_SIZE);
+		sound = sound && (names_answer(query, length, answer, &size) != DNS_ANSWERED || (size >= 12 && size <= DNS_ANSWER_SIZE));
 	}
+	expect(sound);
 	static const uint8_t endless[] = {0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 0x0c, 0, 1, 0, 1};
 	expect_equal(names_answer(endless, sizeof(endless), answer, &size), DNS_ANSWERED);
 	expect_equal(answer[3] & 15, 1);
@@ -981,7 +994,7 @@ static void test_egress(struct net_slot *slot)
 	struct target tcp = at("198.51.100.1", 7000), refused = at("198.51.100.1", 7001), nowhere = at("203.0.113.7", 80),
 		silent = at("198.51.100.9", 80), loopback = at("127.0.0.53", 53), zero = at("0.0.0.1", 53);
 	expect_equal(run(ns, echo_client, &tcp), 0);
-	tcp.amount = 48 << 20;
+	tcp.amount = 16 << 20;
 	expect_equal(run(ns, integrity_client, &tcp), 0);
 	/* What the host itself would see. */
 	expect_equal(run(ns, echo_client, &refused), ECONNREFUSED);

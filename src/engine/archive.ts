@@ -126,7 +126,10 @@ export function receiveArchive(
         finish(notice.ok ? undefined : refusalError(notice as unknown as Refusal, attempt))
       },
       end: (error) => {
-        finish(error ?? new MayflyError('ARCHIVE_INVALID', `Cannot ${attempt.verb} "${attempt.container}": the archive is cut off`))
+        finish(
+          error ??
+            new MayflyError('ARCHIVE_INVALID', `Cannot ${attempt.verb} "${attempt.container}": the archive is cut off`),
+        )
       },
     })
   } catch (error) {
@@ -146,7 +149,9 @@ export function deleteTree(session: Session, target: string): Promise<void> {
       },
       end: (error) => {
         over()
-        reject(error ?? new MayflyError('ENGINE_UNAVAILABLE', `The warden ended the removal of ${target} without a reply`))
+        reject(
+          error ?? new MayflyError('ENGINE_UNAVAILABLE', `The warden ended the removal of ${target} without a reply`),
+        )
       },
     })
     bulk.hold()

@@ -127,7 +127,9 @@ export class Container implements AsyncDisposable {
   async start(): Promise<void> {
     const life = this.#life
     if (life.isRunning) {
-      throw new MayflyError('CONTAINER_RUNNING', `Cannot start "${life.name}": it is ${life.state}`, { container: life.name })
+      throw new MayflyError('CONTAINER_RUNNING', `Cannot start "${life.name}": it is ${life.state}`, {
+        container: life.name,
+      })
     }
     await this.#launch()
     this.#context.emit(life, { type: 'start' })
@@ -136,7 +138,9 @@ export class Container implements AsyncDisposable {
   async #launch(): Promise<void> {
     const life = this.#life
     if (life.removal) {
-      throw new MayflyError('NO_SUCH_CONTAINER', `Cannot start "${life.name}": it was removed`, { container: life.name })
+      throw new MayflyError('NO_SUCH_CONTAINER', `Cannot start "${life.name}": it was removed`, {
+        container: life.name,
+      })
     }
     const before = { state: life.state, exit: life.exit }
     const reply = await new Promise<Reply>((resolve, reject) => {
@@ -304,9 +308,13 @@ export class Container implements AsyncDisposable {
    *
    * @default intervalMs: 1000
    */
-  async *statsStream(
-    { intervalMs = 1000, signal }: { readonly intervalMs?: number; readonly signal?: AbortSignal } = {},
-  ): AsyncGenerator<ContainerStats, void, undefined> {
+  async *statsStream({
+    intervalMs = 1000,
+    signal,
+  }: {
+    readonly intervalMs?: number
+    readonly signal?: AbortSignal
+  } = {}): AsyncGenerator<ContainerStats, void, undefined> {
     while (this.#life.isRunning) {
       signal?.throwIfAborted()
       yield await this.stats()
@@ -364,6 +372,14 @@ export class Container implements AsyncDisposable {
   async attach({ replay = false }: { readonly replay?: boolean } = {}): Promise<Attachment> {
     const { session } = this.#context
     const life = this.#life
+    if (life.state === 'created') {
+      // Its stdin is made when it starts; nothing is lost by attaching then, since the log has everything.
+      const message = `Cannot attach to "${life.name}": it was not started`
+      throw new MayflyError('CONTAINER_NOT_RUNNING', message, {
+        container: life.name,
+        hint: 'start it, then attach with replay',
+      })
+    }
     const streams = new ProcessStreams()
     const words = ['id', life.id, 'logs', replay ? '1' : '0', 'stdin', life.options.stdin ? '1' : '0']
     const bulk = await new Promise<Bulk>((resolve, reject) => {
@@ -381,8 +397,15 @@ export class Container implements AsyncDisposable {
         end: (error) => {
           if (error) streams.end(error)
           // The end of a dead warden looks the same as the container's.
-          else waitForExit(life, { timeoutMs: 1_000 }).then(() => streams.end(), (reason) => streams.end(session.failure ? reason : undefined))
-          reject(error ?? new MayflyError('CONTAINER_EXITED', `"${life.name}" ended while attaching`, { container: life.name }))
+          else
+            waitForExit(life, { timeoutMs: 1_000 }).then(
+              () => streams.end(),
+              (reason) => streams.end(session.failure ? reason : undefined),
+            )
+          reject(
+            error ??
+              new MayflyError('CONTAINER_EXITED', `"${life.name}" ended while attaching`, { container: life.name }),
+          )
         },
       })
       opening.hold()

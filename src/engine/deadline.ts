@@ -50,8 +50,7 @@ export function waitUntil<T>(
       reject(error)
     }
     const onAbort = () => fail(signal?.reason)
-    const timer =
-      timeoutMs > MAX_TIMER_MS ? undefined : setTimeout(() => fail(onTimeout(timeoutMs)), timeoutMs)
+    const timer = timeoutMs > MAX_TIMER_MS ? undefined : setTimeout(() => fail(onTimeout(timeoutMs)), timeoutMs)
     signal?.addEventListener('abort', onAbort, { once: true })
     unsubscribe = subscribe(succeed, fail)
     if (isOver) unsubscribe()

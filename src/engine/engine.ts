@@ -3,16 +3,16 @@
 import { Container } from './container.js'
 import type { EngineContext } from './context.js'
 import { MayflyError } from './errors.js'
-import { EventBus, type EngineEvent, type EventDetail } from './events.js'
+import { type EngineEvent, EventBus, type EventDetail } from './events.js'
 import { STDERR } from './frames.js'
 import { Gatherer } from './gather.js'
+import { newId } from './ids.js'
 import type { CompleteContainerOptions } from './launch/complete.js'
 import type { SessionFacts } from './launch/facts.js'
 import { readHost } from './launch/host.js'
 import { planLaunch } from './launch/plan.js'
 import { validateContainer } from './launch/validate.js'
 import { type ContainerExit, Life } from './life.js'
-import { newId } from './ids.js'
 import { gatherLogs } from './logs.js'
 import { inventName } from './names.js'
 import type { ContainerOptions } from './options.js'
@@ -129,7 +129,12 @@ export class Engine implements AsyncDisposable {
     const program = wardenProgram()
     await store.prepare().catch((error) => {
       const message = `Cannot make the store ${store.home}: ${(error as Error).message}`
-      throw new MayflyError('ENGINE_UNAVAILABLE', message, { hint: 'MAYFLY_HOME names another directory' }, { cause: error })
+      throw new MayflyError(
+        'ENGINE_UNAVAILABLE',
+        message,
+        { hint: 'MAYFLY_HOME names another directory' },
+        { cause: error },
+      )
     })
     const session = await Session.open({ home: store.home, program, network })
     if (signal?.aborted) {
@@ -204,7 +209,10 @@ export class Engine implements AsyncDisposable {
     return this.#run(launch, runOptions)
   }
 
-  #run({ life, words }: Launch, { signal, onStdout, onStderr, maxBytes = DEFAULT_MAX_BYTES }: RunOptions): Promise<RunResult> {
+  #run(
+    { life, words }: Launch,
+    { signal, onStdout, onStderr, maxBytes = DEFAULT_MAX_BYTES }: RunOptions,
+  ): Promise<RunResult> {
     const session = this.#session
     const { id } = life
     return new Promise((resolve, reject) => {
@@ -213,14 +221,16 @@ export class Engine implements AsyncDisposable {
       const isLive = onStdout !== undefined || onStderr !== undefined
       let isLogDone = !isLive
       let isOver = false
+      let isGivenUp = false
 
       const onData = (stream: number, piece: Uint8Array) => {
-        if (stream === STDERR) {
-          stderr.push(piece)
-          onStderr?.(piece)
-        } else {
-          stdout.push(piece)
-          onStdout?.(piece)
+        if (isOver || isGivenUp) return
+        const [gatherer, tell] = stream === STDERR ? [stderr, onStderr] : [stdout, onStdout]
+        gatherer.push(piece)
+        try {
+          tell?.(piece)
+        } catch (error) {
+          giveUp(error)
         }
       }
       const over = () => {
@@ -237,7 +247,7 @@ export class Engine implements AsyncDisposable {
       }
       const finish = () => {
         const { exit } = life
-        if (isOver || !exit || !isLogDone) return
+        if (isOver || isGivenUp || !exit || !isLogDone) return
         over()
         this.#forget(id)
         resolve({
@@ -256,23 +266,24 @@ export class Engine implements AsyncDisposable {
         const done = (error: unknown) => {
           isLogDone = true
           if (error === undefined) finish()
-          else fail(error)
+          else giveUp(error)
         }
         try {
           gatherLogs(session, id, { follow }, onData, done)
         } catch (error) {
-          fail(error) // the session has failed, or a callback has thrown
+          fail(error) // the session has failed
         }
       }
-      const onAbort = () => {
-        if (isOver) return
-        const { reason } = signal!
+      /** Rejects when the container is gone. */
+      const giveUp = (reason: unknown) => {
+        if (isOver || isGivenUp) return
+        isGivenUp = true
         session.send('remove', ['id', id, 'force', '1'], () => {
-          if (isOver) return
           this.#forget(id)
           fail(reason)
         })
       }
+      const onAbort = () => giveUp(signal?.reason)
       const afterRemoval = () => {
         this.#emit(life, { type: 'remove' })
         if (life.logBytes > 0 && !isLive) {
@@ -284,7 +295,7 @@ export class Engine implements AsyncDisposable {
       session.hold()
       const unwatch = life.watch({
         exited: () => {
-          if (signal?.aborted) return
+          if (isGivenUp) return
           if (life.state === 'removed') afterRemoval()
           // The warden could not remove everything by itself: let it say why.
           else this.#remove(life, true).then(afterRemoval, fail)
@@ -333,7 +344,11 @@ export class Engine implements AsyncDisposable {
     return this.#launch('create', options, signal)
   }
 
-  async #launch(verb: 'create' | 'run', options: ContainerOptions, signal: AbortSignal | undefined): Promise<Container> {
+  async #launch(
+    verb: 'create' | 'run',
+    options: ContainerOptions,
+    signal: AbortSignal | undefined,
+  ): Promise<Container> {
     signal?.throwIfAborted()
     const { life, words } = await this.#prepare(options, false)
     const container = this.#container(life)
@@ -446,17 +461,25 @@ export class Engine implements AsyncDisposable {
     if (this.#hasNetwork || typeof options !== 'object' || options === null) return validateContainer(options)
     const { network = 'none' } = options
     if (network === 'bridge') {
-      throw new MayflyError('NOT_SUPPORTED', "This engine was opened without a network, so `network: 'bridge'` is not possible", {
-        field: 'network',
-        value: network,
-      })
+      throw new MayflyError(
+        'NOT_SUPPORTED',
+        "This engine was opened without a network, so `network: 'bridge'` is not possible",
+        {
+          field: 'network',
+          value: network,
+        },
+      )
     }
     return validateContainer({ ...options, network })
   }
 
   #requireFree(name: string): void {
     if (!this.#names.has(name)) return
-    throw new MayflyError('NAME_TAKEN', `The name "${name}" is taken by another container`, { field: 'name', value: name, container: name })
+    throw new MayflyError('NAME_TAKEN', `The name "${name}" is taken by another container`, {
+      field: 'name',
+      value: name,
+      container: name,
+    })
   }
 
   #launchError(refusal: Refusal, life: Life): MayflyError {
@@ -476,10 +499,12 @@ export class Engine implements AsyncDisposable {
     if (exact) return exact
     const matches: Entry[] = []
     if (/^[0-9a-f]+$/.test(reference)) {
-      for (const named of this.#names.values()) if (named.id.startsWith(reference)) matches.push(this.#entries.get(named.id)!)
+      for (const named of this.#names.values())
+        if (named.id.startsWith(reference)) matches.push(this.#entries.get(named.id)!)
     }
     if (matches.length === 1) return matches[0]!
-    const message = matches.length > 1 ? `${matches.length} containers have ids that begin with` : 'There is no container'
+    const message =
+      matches.length > 1 ? `${matches.length} containers have ids that begin with` : 'There is no container'
     throw new MayflyError('NO_SUCH_CONTAINER', `${message} "${reference}"`, { value: reference })
   }
 

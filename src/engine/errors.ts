@@ -60,13 +60,14 @@ export interface ErrorFacts {
 export class MayflyError extends Error {
   override readonly name: string = 'MayflyError'
   readonly code: ErrorCode
-  readonly field?: string
-  readonly value?: unknown
-  readonly step?: string
-  readonly errno?: string
-  readonly container?: string
-  readonly hint?: string
-  readonly logTail?: string
+  // Declared only: a fact that is not known must not show as a property that is undefined.
+  declare readonly field?: string
+  declare readonly value?: unknown
+  declare readonly step?: string
+  declare readonly errno?: string
+  declare readonly container?: string
+  declare readonly hint?: string
+  declare readonly logTail?: string
 
   constructor(code: ErrorCode, message: string, facts: ErrorFacts = {}, options?: { cause?: unknown }) {
     const hint = facts.hint ? `\n  Hint: ${facts.hint}` : ''

@@ -99,7 +99,10 @@ export async function execBuffered(
       if (isOver) return
       over()
       // The abort is told when the program is gone, so that nothing of it is left behind.
-      killExec(context, life, launch.id, 9).then(() => reject(signal?.reason), () => reject(signal?.reason))
+      killExec(context, life, launch.id, 9).then(
+        () => reject(signal?.reason),
+        () => reject(signal?.reason),
+      )
     }
     const bulk: Bulk = session.bulk('exec', launch.words, {
       reply: (reply) => {
@@ -197,7 +200,10 @@ export async function execStream(
     if (exit) return Promise.resolve(exit)
     return waitUntil(
       { timeoutMs: Number.POSITIVE_INFINITY, ...waitOptions },
-      (timeoutMs) => new MayflyError('TIMEOUT', `${given.command[0]} in "${life.name}" still runs after ${timeoutMs / 1000} s`, { container: life.name }),
+      (timeoutMs) =>
+        new MayflyError('TIMEOUT', `${given.command[0]} in "${life.name}" still runs after ${timeoutMs / 1000} s`, {
+          container: life.name,
+        }),
       (resolve, reject) => {
         if (failure !== undefined) reject(failure)
         const waiter = { resolve, reject }
@@ -266,7 +272,9 @@ function toExecOptions(options: ExecOptions | readonly string[]): ExecOptions {
 function prepare(context: EngineContext, life: Life, options: ExecOptions): Launch | Promise<Launch> {
   const complete = validateExec(options)
   if (!life.isRunning) {
-    throw new MayflyError('CONTAINER_NOT_RUNNING', `Cannot exec in "${life.name}": it is ${life.state}`, { container: life.name })
+    throw new MayflyError('CONTAINER_NOT_RUNNING', `Cannot exec in "${life.name}": it is ${life.state}`, {
+      container: life.name,
+    })
   }
   const id = newId()
   const { words, programs } = planExec(life.options, complete, context.facts, { id: life.id, exec: id })
@@ -287,7 +295,9 @@ function toExecExit(notice: Record<string, unknown>): ExecExit | undefined {
 
 /** The connection ended before the program did: its container has exited, or the warden is gone. Which one is about to be told. */
 function explainEnd(life: Life): Promise<Error> {
-  const gone = new MayflyError('CONTAINER_EXITED', `"${life.name}" ended while a program ran in it`, { container: life.name })
+  const gone = new MayflyError('CONTAINER_EXITED', `"${life.name}" ended while a program ran in it`, {
+    container: life.name,
+  })
   return waitUntil<Error>(
     { timeoutMs: 1_000 },
     () => gone,

@@ -199,7 +199,9 @@ export class LineReader {
   /** What was begun and not ended by a newline; undefined if nothing was. */
   rest(): string | undefined {
     if (this.#bytes === 0) return undefined
-    const line = Buffer.concat(this.#pieces).toString().replace(/\r?\n$/, '')
+    const line = Buffer.concat(this.#pieces)
+      .toString()
+      .replace(/\r?\n$/, '')
     this.#pieces = []
     this.#bytes = 0
     return line

@@ -75,7 +75,8 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
     case 'mount':
       return { code: 'MOUNT_FAILED', ...mountField(options, 'target', subject) }
     case 'device': {
-      const index = options?.devices?.findIndex(({ host, container }) => host === subject || container === subject) ?? -1
+      const index =
+        options?.devices?.findIndex(({ host, container }) => host === subject || container === subject) ?? -1
       return { code: 'DEVICE_NOT_FOUND', ...(index < 0 ? {} : { field: `devices[${index}].host`, value: subject }) }
     }
     case 'sysctl':
@@ -85,7 +86,9 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
         code: 'USER_NOT_FOUND',
         field: 'user',
         value: options?.user ?? subject,
-        why: isMissing(errno) ? `there is no user "${subject}" in its /etc/passwd` : `user ${subject}: ${refusal.message || errno}`,
+        why: isMissing(errno)
+          ? `there is no user "${subject}" in its /etc/passwd`
+          : `user ${subject}: ${refusal.message || errno}`,
       }
     case 'group': {
       const index = options?.groups?.indexOf(subject) ?? -1
@@ -93,13 +96,19 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
         code: 'GROUP_NOT_FOUND',
         field: index < 0 ? 'user' : `groups[${index}]`,
         value: index < 0 ? (options?.user ?? subject) : subject,
-        why: isMissing(errno) ? `there is no group "${subject}" in its /etc/group` : `group ${subject}: ${refusal.message || errno}`,
+        why: isMissing(errno)
+          ? `there is no group "${subject}" in its /etc/group`
+          : `group ${subject}: ${refusal.message || errno}`,
       }
     }
     case 'workdir': {
       const field = { field: 'workdir', value: options?.workdir ?? subject }
       if (isEscape(errno)) {
-        return { code: 'WORKDIR_ESCAPES', ...field, why: `working directory ${subject} leads out of the container (${errno})` }
+        return {
+          code: 'WORKDIR_ESCAPES',
+          ...field,
+          why: `working directory ${subject} leads out of the container (${errno})`,
+        }
       }
       if (errno === 'ENOENT') {
         return {
@@ -139,15 +148,28 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
     case 'signal':
       return { code: 'INVALID_OPTION', field: 'signal', value: subject }
     default:
+      if (errno === 'ESRCH' && (step === 'network' || step === 'namespace')) return judgeJoin(refusal, options)
       if (errno === 'ENOSYS' || errno === 'EOPNOTSUPP') return { code: 'NOT_SUPPORTED' }
       return { code: 'LAUNCH_FAILED' }
   }
 }
 
-function judgeState({ subject, message }: Refusal, { verb }: Attempt): Verdict {
+function judgeState({ message }: Refusal, { verb }: Attempt): Verdict {
   const isRunning = verb === 'start' || verb === 'remove'
-  const state = message || subject || (isRunning ? 'running' : 'not running')
-  return { code: isRunning ? 'CONTAINER_RUNNING' : 'CONTAINER_NOT_RUNNING', why: `it is in the wrong state: ${state}` }
+  return {
+    code: isRunning ? 'CONTAINER_RUNNING' : 'CONTAINER_NOT_RUNNING',
+    why: message || `it is ${isRunning ? 'running' : 'not running'}`,
+  }
+}
+
+/** Namespaces of another container can be joined only while it runs. */
+function judgeJoin({ subject, message }: Refusal, options: Attempt['options']): Verdict {
+  const field = (['network', 'pid', 'ipc'] as const).find((name) => options?.[name]?.startsWith('container:'))
+  return {
+    code: 'CONTAINER_NOT_RUNNING',
+    ...(field ? { field, value: options?.[field] } : { value: subject }),
+    why: message,
+  }
 }
 
 function judgeProgram({ subject, errno, message }: Refusal, options: Attempt['options']): Verdict {
@@ -164,7 +186,11 @@ function judgeProgram({ subject, errno, message }: Refusal, options: Attempt['op
             why: `there is no ${program} in it, or no interpreter for it${message ? ` (${message})` : ''}`,
             hint: 'if the file is there, look at its first line (#!) or, for a binary, at its loader (libc)',
           }
-        : { code: 'PROGRAM_NOT_FOUND', ...field, why: `there is no program "${program}" in its PATH${message ? ` (${message})` : ''}` }
+        : {
+            code: 'PROGRAM_NOT_FOUND',
+            ...field,
+            why: `there is no program "${program}" in its PATH${message ? ` (${message})` : ''}`,
+          }
     case 'EACCES':
     case 'EPERM':
     case 'EISDIR':
@@ -178,13 +204,20 @@ function judgeProgram({ subject, errno, message }: Refusal, options: Attempt['op
         hint: 'a script needs a first line with its interpreter (#!/bin/sh); a binary must be for this processor',
       }
     case 'E2BIG':
-      return { code: 'ARGUMENTS_TOO_LONG', field: 'command', why: 'command and environment are longer than the kernel allows (E2BIG)' }
+      return {
+        code: 'ARGUMENTS_TOO_LONG',
+        field: 'command',
+        why: 'command and environment are longer than the kernel allows (E2BIG)',
+      }
     default:
       return { code: 'PROGRAM_NOT_EXECUTABLE', ...field }
   }
 }
 
-function judgePublish({ subject, errno, message }: Refusal, ports: CompleteContainerOptions['ports'] | undefined): Verdict {
+function judgePublish(
+  { subject, errno, message }: Refusal,
+  ports: CompleteContainerOptions['ports'] | undefined,
+): Verdict {
   // The subject is such as 127.0.0.1:5432/tcp.
   const [, ip, port, protocol] = /^(.*):(\d+)\/(\w+)$/.exec(subject) ?? []
   const index = ports?.findIndex((one) => String(one.host) === port && one.protocol === protocol) ?? -1
@@ -200,12 +233,22 @@ function judgePublish({ subject, errno, message }: Refusal, ports: CompleteConta
       }
     case 'EACCES':
     case 'EPERM':
-      return { code: 'PORT_NOT_ALLOWED', ...field('host'), value: Number(port), why: `port ${port} needs privileges (${errno})` }
+      return {
+        code: 'PORT_NOT_ALLOWED',
+        ...field('host'),
+        value: Number(port),
+        why: `port ${port} needs privileges (${errno})`,
+      }
     case 'EADDRNOTAVAIL':
     case 'EAFNOSUPPORT':
       return { code: 'INVALID_OPTION', ...field('hostIp'), value: ip, why: `${ip} is no address of this host` }
     default:
-      return { code: 'LAUNCH_FAILED', ...field('host'), value: subject, why: `cannot publish ${subject}: ${message || errno}` }
+      return {
+        code: 'LAUNCH_FAILED',
+        ...field('host'),
+        value: subject,
+        why: `cannot publish ${subject}: ${message || errno}`,
+      }
   }
 }
 
@@ -218,7 +261,10 @@ function isMissing(errno: string): boolean {
   return errno === 'ENOENT' || errno === 'ESRCH' || errno === ''
 }
 
-function rootfsField(rootfs: CompleteContainerOptions['rootfs'] | undefined, subject: string): Pick<ErrorFacts, 'field' | 'value'> {
+function rootfsField(
+  rootfs: CompleteContainerOptions['rootfs'] | undefined,
+  subject: string,
+): Pick<ErrorFacts, 'field' | 'value'> {
   if (!rootfs) return { field: 'rootfs', value: subject }
   if ('directory' in rootfs) return { field: 'rootfs.directory', value: rootfs.directory }
   if ('tar' in rootfs) return { field: 'rootfs.tar', value: rootfs.tar }
@@ -226,13 +272,23 @@ function rootfsField(rootfs: CompleteContainerOptions['rootfs'] | undefined, sub
   return { field: index < 0 ? 'rootfs.layers' : `rootfs.layers[${index}]`, value: subject }
 }
 
-function mountField(options: Attempt['options'], end: 'source' | 'target', subject: string): Pick<ErrorFacts, 'field' | 'value'> {
+function mountField(
+  options: Attempt['options'],
+  end: 'source' | 'target',
+  subject: string,
+): Pick<ErrorFacts, 'field' | 'value'> {
   const mounts = options?.mounts ?? []
-  const index = mounts.findIndex((mount) => (end === 'target' ? mount.target : 'source' in mount && mount.source) === subject)
+  const index = mounts.findIndex(
+    (mount) => (end === 'target' ? mount.target : 'source' in mount && mount.source) === subject,
+  )
   return index < 0 ? { value: subject } : { field: `mounts[${index}].${end}`, value: subject }
 }
 
-function entryField(name: string, entries: Readonly<Record<string, unknown>> | undefined, subject: string): Pick<ErrorFacts, 'field' | 'value'> {
+function entryField(
+  name: string,
+  entries: Readonly<Record<string, unknown>> | undefined,
+  subject: string,
+): Pick<ErrorFacts, 'field' | 'value'> {
   const key = subject.split('=')[0]!
   return { field: `${name}.${key}`, value: entries?.[key] ?? subject }
 }

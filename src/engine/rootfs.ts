@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { access, open, rename } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { Readable, Transform, type TransformCallback } from 'node:stream'
+import { type Readable, Transform, type TransformCallback } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
 import { deleteTree, sendArchive } from './archive.js'
@@ -64,14 +64,18 @@ export class RootFilesystems {
       await sendArchive(this.#session, 'unpack', ['target', temporary], decoder ?? hash, attempt)
       // An archive ends before its file does when something is appended; the digest is of all of it.
       if (hash.digest() !== digest) {
-        throw new MayflyError('ROOTFS_INVALID', `Root file system ${tar} changed while it was read`, { field: 'rootfs.tar', value: tar })
+        throw new MayflyError('ROOTFS_INVALID', `Root file system ${tar} changed while it was read`, {
+          field: 'rootfs.tar',
+          value: tar,
+        })
       }
       await rename(temporary, layer)
       return layer
     } catch (error) {
       await this.#discard(temporary)
       // Another process was faster. Its layer is complete, or it would not have that name.
-      if (['ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? '') && (await exists(layer))) return layer
+      if (['ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? '') && (await exists(layer)))
+        return layer
       throw rootfsError(tar, error)
     }
   }
@@ -86,11 +90,21 @@ function rootfsError(tar: string, error: unknown): unknown {
   const facts = { field: 'rootfs.tar', value: tar }
   if (error instanceof MayflyError) {
     if (error.code !== 'ARCHIVE_INVALID' && error.code !== 'PATH_NOT_FOUND') return error
-    return new MayflyError('ROOTFS_INVALID', error.message, { ...facts, ...(error.step ? { step: error.step } : {}) }, { cause: error })
+    return new MayflyError(
+      'ROOTFS_INVALID',
+      error.message,
+      { ...facts, ...(error.step ? { step: error.step } : {}) },
+      { cause: error },
+    )
   }
   const { code, message } = error as NodeJS.ErrnoException
   if (code === 'ENOENT') {
-    return new MayflyError('ROOTFS_NOT_FOUND', `Root file system ${tar} does not exist`, { ...facts, errno: code }, { cause: error })
+    return new MayflyError(
+      'ROOTFS_NOT_FOUND',
+      `Root file system ${tar} does not exist`,
+      { ...facts, errno: code },
+      { cause: error },
+    )
   }
   return new MayflyError('ROOTFS_INVALID', `Cannot unpack root file system ${tar}: ${message}`, facts, { cause: error })
 }
@@ -103,7 +117,7 @@ const MAGIC: readonly (readonly [name: string, bytes: readonly number[]])[] = [
 ]
 
 /** What undoes the compression, which the first bytes tell; undefined for a plain tar. */
-async function decoderFor(tar: string): Promise<NodeJS.ReadWriteStream & Readable | undefined> {
+async function decoderFor(tar: string): Promise<(NodeJS.ReadWriteStream & Readable) | undefined> {
   const file = await open(tar)
   const head = Buffer.alloc(8)
   try {
@@ -114,11 +128,15 @@ async function decoderFor(tar: string): Promise<NodeJS.ReadWriteStream & Readabl
   const compression = MAGIC.find(([, bytes]) => bytes.every((byte, index) => head[index] === byte))?.[0]
   if (!compression) return undefined
   if (compression === 'gzip') return createGunzip({ chunkSize: 256 * 1024 })
-  throw new MayflyError('ROOTFS_INVALID', `Root file system ${tar} is compressed with ${compression}; plain and gzip are understood`, {
-    field: 'rootfs.tar',
-    value: tar,
-    hint: `decompress it first, for example with \`${compression} -d\``,
-  })
+  throw new MayflyError(
+    'ROOTFS_INVALID',
+    `Root file system ${tar} is compressed with ${compression}; plain and gzip are understood`,
+    {
+      field: 'rootfs.tar',
+      value: tar,
+      hint: `decompress it first, for example with \`${compression} -d\``,
+    },
+  )
 }
 
 /** Passes bytes on and computes their digest. */

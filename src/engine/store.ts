@@ -24,7 +24,10 @@ export function storeHome(given?: string): string {
   const home = given ?? (process.env.MAYFLY_HOME || defaultHome())
   const field = given === undefined ? 'MAYFLY_HOME' : 'home'
   if (typeof home !== 'string' || !isAbsolute(home) || home.includes('\0')) {
-    throw new MayflyError('INVALID_OPTION', `${field} must be an absolute path, not ${JSON.stringify(home)}`, { field, value: home })
+    throw new MayflyError('INVALID_OPTION', `${field} must be an absolute path, not ${JSON.stringify(home)}`, {
+      field,
+      value: home,
+    })
   }
   const length = Buffer.byteLength(home)
   if (length > MAX_HOME_BYTES) {

@@ -66,7 +66,8 @@ export async function waitForLog(
   options: WaitForLogOptions,
 ): Promise<string> {
   const { times = 1, stream, ...wait } = options
-  if (!Number.isInteger(times) || times < 1) throw new RangeError(`times must be a whole number from 1 on, not ${times}`)
+  if (!Number.isInteger(times) || times < 1)
+    throw new RangeError(`times must be a whole number from 1 on, not ${times}`)
   const matches = matcher(pattern)
   const what = `a line that matches ${pattern}`
   let found = 0
@@ -119,7 +120,10 @@ export function logTail(context: EngineContext, life: Life): Promise<string> {
   }
   const signal = AbortSignal.timeout(TAIL_TIMEOUT_MS)
   // An error about an error helps nobody: the first one is told.
-  return readLogText(source, { tail: TAIL_LINES, signal }).then((text) => text.slice(-TAIL_BYTES).trimEnd(), () => '')
+  return readLogText(source, { tail: TAIL_LINES, signal }).then(
+    (text) => text.slice(-TAIL_BYTES).trimEnd(),
+    () => '',
+  )
 }
 
 /** Carries the exit to where there is time to read the log. */
@@ -142,7 +146,11 @@ async function explained<T>(context: EngineContext, life: Life, what: string, wa
     const tail = await logTail(context, life)
     const facts = { container: life.name, ...(tail ? { logTail: tail } : {}) }
     if (error instanceof EndedEarly) {
-      throw new MayflyError('CONTAINER_EXITED', `"${life.name}" ${describeExit(error.exit)} while waiting for ${what}`, facts)
+      throw new MayflyError(
+        'CONTAINER_EXITED',
+        `"${life.name}" ${describeExit(error.exit)} while waiting for ${what}`,
+        facts,
+      )
     }
     const timeout = error as MayflyError
     const [message] = timeout.message.split('\n')

@@ -1,6 +1,6 @@
 /** Memory of processes, as /proc/<pid>/smaps_rollup has it: what is shared is counted in shares (PSS). */
 
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 
 /** Process ids below this one, itself included. Other PID namespaces inside are seen through. */
 export function processesBelow(pid: number): number[] {
@@ -33,19 +33,28 @@ export function processesBeside(pid: number): number[] {
   return all.filter((process) => namespaceOf(process) === namespace)
 }
 
-/** Bytes (PSS) of those of the processes whose name passes. */
-export function pss(processes: readonly number[], passes: (name: string) => boolean): number {
+/**
+ * Bytes (PSS) of those of the processes whose name passes. A program that runs from a memfd, a copy in memory, counts with all
+ * of the copy and once: its pages stay whether or not they are mapped.
+ */
+export function memoryOf(processes: readonly number[], passes: (name: string) => boolean): number {
+  const copies = new Map<number, number>()
   let bytes = 0
   for (const process of processes) {
     try {
       if (!passes(readFileSync(`/proc/${process}/comm`, 'utf8').trim())) continue
       const rollup = readFileSync(`/proc/${process}/smaps_rollup`, 'utf8')
-      bytes += Number(/^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1]) * 1024
+      const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(rollup)?.[1]) * 1024
+      bytes += field('Pss')
+      if (!readlinkSync(`/proc/${process}/exe`).startsWith('/memfd:')) continue
+      const { ino, blocks } = statSync(`/proc/${process}/exe`)
+      copies.set(ino, blocks * 512)
+      bytes -= field('Pss_Shmem')
     } catch (error) {
       if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
     }
   }
-  return bytes
+  return [...copies.values()].reduce((sum, size) => sum + size, bytes)
 }
 
 /** Bytes that the kernel uses for itself: slabs, page tables, stacks, per-processor areas. */

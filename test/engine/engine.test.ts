@@ -41,7 +41,14 @@ describe.skipIf(why)('an engine', () => {
     test('tells exit code, output and times', async () => {
       const before = Date.now()
       const result = await sh('echo out; echo err >&2; exit 3')
-      expect(result).toMatchObject({ exitCode: 3, signal: null, oomKilled: false, stdout: 'out\n', stderr: 'err\n', isTruncated: false })
+      expect(result).toMatchObject({
+        exitCode: 3,
+        signal: null,
+        oomKilled: false,
+        stdout: 'out\n',
+        stderr: 'err\n',
+        isTruncated: false,
+      })
       expect(result.startedAt.getTime()).toBeGreaterThanOrEqual(before - 5)
       expect(result.finishedAt.getTime()).toBeLessThanOrEqual(Date.now() + 5)
       expect(result.durationMs).toBeGreaterThan(0)
@@ -92,7 +99,25 @@ describe.skipIf(why)('an engine', () => {
       await expect(running).rejects.toThrow('enough')
       expect(engine.containers()).toEqual([])
       expect(readdirSync(join(engine.info.session, 'c'))).toEqual([])
-      await expect(engine.run(options(['true']), { signal: AbortSignal.abort(new Error('before')) })).rejects.toThrow('before')
+      await expect(engine.run(options(['true']), { signal: AbortSignal.abort(new Error('before')) })).rejects.toThrow(
+        'before',
+      )
+    })
+
+    test('ends with what a callback throws, and leaves nothing', async () => {
+      const running = engine.run(options(['sh', '-c', 'echo hi; sleep 100']), {
+        onStdout: () => {
+          throw new Error('mine')
+        },
+      })
+      await expect(running).rejects.toThrow('mine')
+      expect(readdirSync(join(engine.info.session, 'c'))).toEqual([])
+    })
+
+    test('ends with its program, whoever else holds its output open', async () => {
+      const started = performance.now()
+      expect(await sh('sleep 5 & echo hi')).toMatchObject({ stdout: 'hi\n' })
+      expect(performance.now() - started).toBeLessThan(2_000)
     })
 
     test('runs many at once', async () => {
@@ -119,15 +144,43 @@ describe.skipIf(why)('an engine', () => {
     }
 
     test.each<[string, () => Promise<unknown>, object]>([
-      ['a program that is not there', () => run(['nope']), { code: 'PROGRAM_NOT_FOUND', field: 'command[0]', value: 'nope' }],
+      [
+        'a program that is not there',
+        () => run(['nope']),
+        { code: 'PROGRAM_NOT_FOUND', field: 'command[0]', value: 'nope' },
+      ],
       ['a path that is not there', () => run(['/no/such']), { code: 'PROGRAM_NOT_FOUND', field: 'command[0]' }],
-      ['a file that is no program', () => run(['/etc/passwd']), { code: 'PROGRAM_NOT_EXECUTABLE', field: 'command[0]' }],
+      [
+        'a file that is no program',
+        () => run(['/etc/passwd']),
+        { code: 'PROGRAM_NOT_EXECUTABLE', field: 'command[0]' },
+      ],
       ['a directory', () => run(['/etc']), { code: 'PROGRAM_NOT_EXECUTABLE', field: 'command[0]' }],
-      ['a user that is not there', () => run(['true'], { user: 'carol' }), { code: 'USER_NOT_FOUND', field: 'user', value: 'carol' }],
-      ['a group that is not there', () => run(['true'], { user: 'alice:nope' }), { code: 'GROUP_NOT_FOUND', field: 'user' }],
-      ['a further group that is not there', () => run(['true'], { groups: ['nope'] }), { code: 'GROUP_NOT_FOUND', field: 'groups[0]' }],
-      ['a working directory that is not there', () => run(['true'], { workdir: '/none' }), { code: 'WORKDIR_NOT_FOUND', field: 'workdir' }],
-      ['a root file system that is not there', () => run(['true'], { rootfs: { directory: '/no/rootfs' } }), { code: 'ROOTFS_NOT_FOUND', field: 'rootfs.directory' }],
+      [
+        'a user that is not there',
+        () => run(['true'], { user: 'carol' }),
+        { code: 'USER_NOT_FOUND', field: 'user', value: 'carol' },
+      ],
+      [
+        'a group that is not there',
+        () => run(['true'], { user: 'alice:nope' }),
+        { code: 'GROUP_NOT_FOUND', field: 'user' },
+      ],
+      [
+        'a further group that is not there',
+        () => run(['true'], { groups: ['nope'] }),
+        { code: 'GROUP_NOT_FOUND', field: 'groups[0]' },
+      ],
+      [
+        'a working directory that is not there',
+        () => run(['true'], { workdir: '/none' }),
+        { code: 'WORKDIR_NOT_FOUND', field: 'workdir' },
+      ],
+      [
+        'a root file system that is not there',
+        () => run(['true'], { rootfs: { directory: '/no/rootfs' } }),
+        { code: 'ROOTFS_NOT_FOUND', field: 'rootfs.directory' },
+      ],
       [
         'a layer that is not there',
         () => run(['true'], { rootfs: { layers: [world.rootfs, '/no/layer'] } }),
@@ -138,10 +191,18 @@ describe.skipIf(why)('an engine', () => {
         () => run(['true'], { mounts: [{ type: 'bind', source: '/no/source', target: '/mnt' }] }),
         { code: 'MOUNT_SOURCE_NOT_FOUND', field: 'mounts[0].source' },
       ],
-      ['a device that is not there', () => run(['true'], { devices: [{ host: '/dev/nope' }] }), { code: 'DEVICE_NOT_FOUND', field: 'devices[0].host' }],
+      [
+        'a device that is not there',
+        () => run(['true'], { devices: [{ host: '/dev/nope' }] }),
+        { code: 'DEVICE_NOT_FOUND', field: 'devices[0].host' },
+      ],
       ['an unknown option', () => run(['true'], { memry: 1 } as object), { code: 'INVALID_OPTION' }],
       ['a NUL byte', () => run(['echo', 'a\0b']), { code: 'INVALID_OPTION' }],
-      ['an environment of 10 MB', () => run(['true'], { env: { A: 'x'.repeat(10_000_000) } }), { code: 'ARGUMENTS_TOO_LONG' }],
+      [
+        'an environment of 10 MB',
+        () => run(['true'], { env: { A: 'x'.repeat(10_000_000) } }),
+        { code: 'ARGUMENTS_TOO_LONG' },
+      ],
     ])('%s', async (_name, attempt, expected) => {
       const error = await attempt().catch((reason) => reason)
       expect(error).toBeInstanceOf(MayflyError)
@@ -151,7 +212,9 @@ describe.skipIf(why)('an engine', () => {
 
     test('a script whose interpreter is missing', async () => {
       writeFileSync(join(world.rootfs, 'script'), '#!/no/interpreter\n', { mode: 0o755 })
-      await expect(run(['/script'])).rejects.toThrow(code('PROGRAM_NOT_FOUND', { message: expect.stringContaining('interpreter') }))
+      await expect(run(['/script'])).rejects.toThrow(
+        code('PROGRAM_NOT_FOUND', { message: expect.stringContaining('interpreter') }),
+      )
       nothingLeft()
     })
 
@@ -162,7 +225,10 @@ describe.skipIf(why)('an engine', () => {
       const bare = join(world.directory, 'bare')
       mkdirSync(bare)
       symlinkSync('/x', join(bare, 'link'))
-      const result = await run(['/bin/busybox', 'id', '-u'], { rootfs: { layers: [bare, join(world.rootfs)] }, user: '77' })
+      const result = await run(['/bin/busybox', 'id', '-u'], {
+        rootfs: { layers: [bare, join(world.rootfs)] },
+        user: '77',
+      })
       expect(result.stdout).toBe('77\n')
       nothingLeft()
     })
@@ -184,6 +250,14 @@ describe.skipIf(why)('an engine', () => {
       nothingLeft()
     })
 
+    test('a container to join that is not there, or does not run', async () => {
+      await expect(run(['true'], { network: 'container:nope' })).rejects.toThrow(code('NO_SUCH_CONTAINER'))
+      await using other = await engine.create(options(['true'], { name: 'other' }))
+      const error = await run(['true'], { network: 'container:other' }).catch((reason) => reason)
+      expect(error).toMatchObject({ code: 'CONTAINER_NOT_RUNNING', field: 'network', value: 'container:other' })
+      expect(engine.containers()).toEqual([other])
+    })
+
     test('a memory limit below what can start', async () => {
       const error = await run(['true'], { limits: { memoryBytes: 1 } }).catch((reason) => reason)
       expect(error).toMatchObject({ code: 'INVALID_OPTION', field: 'limits.memoryBytes' })
@@ -192,8 +266,14 @@ describe.skipIf(why)('an engine', () => {
 
   describe('a container', () => {
     test('lives from create over start and stop to start again', async () => {
-      const container = await engine.create(options(['sh', '-c', 'echo begun; trap "exit 5" TERM; sleep 100 & wait'], { remove: false, name: 'life' }))
-      expect([container.state, container.name, container.id]).toEqual(['created', 'life', expect.stringMatching(/^[0-9a-f]{64}$/)])
+      const container = await engine.create(
+        options(['sh', '-c', 'echo begun; trap "exit 5" TERM; sleep 100 & wait'], { remove: false, name: 'life' }),
+      )
+      expect([container.state, container.name, container.id]).toEqual([
+        'created',
+        'life',
+        expect.stringMatching(/^[0-9a-f]{64}$/),
+      ])
       await expect(container.wait()).rejects.toThrow(code('CONTAINER_NOT_RUNNING'))
       await container.start()
       expect(container.state).toBe('running')
@@ -231,7 +311,9 @@ describe.skipIf(why)('an engine', () => {
     })
 
     test('keeps its files over a restart, and its id', async () => {
-      await using container = await engine.start(options(['sh', '-c', 'echo run >> /runs; cat /runs; echo end; sleep 100']))
+      await using container = await engine.start(
+        options(['sh', '-c', 'echo run >> /runs; cat /runs; echo end; sleep 100']),
+      )
       await container.waitForLog('end')
       await container.restart({ timeoutMs: 0 })
       expect(container.state).toBe('running')
@@ -254,7 +336,11 @@ describe.skipIf(why)('an engine', () => {
 
     test('gets signals by name and number', async () => {
       await using container = await engine.start(
-        options(['sh', '-c', 'trap "echo usr1" USR1; trap "echo hup; exit 9" HUP; echo ready; while :; do sleep 0.05; done']),
+        options([
+          'sh',
+          '-c',
+          'trap "echo usr1" USR1; trap "echo hup; exit 9" HUP; echo ready; while :; do sleep 0.05; done',
+        ]),
       )
       await container.waitForLog('ready')
       await container.kill('USR1')
@@ -276,14 +362,20 @@ describe.skipIf(why)('an engine', () => {
     test('is found by name, id and start of the id', async () => {
       await using container = await engine.start(options(['sleep', '100']))
       expect(container.name).toMatch(/^[a-z]+_[a-z]+$/)
-      for (const reference of [container.name, container.id, container.id.slice(0, 12)]) expect(engine.get(reference)).toBe(container)
+      for (const reference of [container.name, container.id, container.id.slice(0, 12)])
+        expect(engine.get(reference)).toBe(container)
       expect(() => engine.get('nope')).toThrow(code('NO_SUCH_CONTAINER'))
     })
 
     test('tells everything known about it', async () => {
       await using container = await engine.start(options(['sleep', '100'], { labels: { team: 'a' }, ports: [80] }))
       const { options: known, ...facts } = container.inspect()
-      expect(facts).toMatchObject({ id: container.id, state: 'running', exit: null, network: { address: container.address } })
+      expect(facts).toMatchObject({
+        id: container.id,
+        state: 'running',
+        exit: null,
+        network: { address: container.address },
+      })
       expect(facts.pid).toBeGreaterThan(0)
       expect(known).toMatchObject({ labels: { team: 'a' }, workdir: '/', stopTimeoutMs: 10_000 })
       expect(JSON.parse(JSON.stringify(facts)).network.ports).toHaveLength(1)
@@ -338,12 +430,33 @@ describe.skipIf(why)('an engine', () => {
       await using container = await engine.start(options(['sleep', '100']))
       const { stdout } = await container.exec(['seq', '1', '300000'])
       expect(stdout).toBe(`${Array.from({ length: 300_000 }, (_, i) => i + 1).join('\n')}\n`)
-      expect(await container.exec(['seq', '1', '300000'], { maxBytes: 10 })).toMatchObject({ stdout: '1\n2\n3\n4\n5\n', isTruncated: true })
+      expect(await container.exec(['seq', '1', '300000'], { maxBytes: 10 })).toMatchObject({
+        stdout: '1\n2\n3\n4\n5\n',
+        isTruncated: true,
+      })
+    })
+
+    test('ends as the program does when it does not read its input', async () => {
+      await using container = await engine.start(options(['sleep', '100']))
+      const input = 'x'.repeat(3_000_000)
+      expect(await container.exec(['sh', '-c', 'echo out; exit 3'], { input })).toMatchObject({
+        exitCode: 3,
+        stdout: 'out\n',
+      })
+      expect((await container.exec(['wc', '-c'], { input })).stdout.trim()).toBe('3000000')
+    })
+
+    test('may run many at once', async () => {
+      await using container = await engine.start(options(['sleep', '100']))
+      const results = await Promise.all(Array.from({ length: 50 }, (_, i) => container.exec(['echo', `${i}`])))
+      expect(results.map(({ stdout }) => stdout)).toEqual(results.map((_, i) => `${i}\n`))
     })
 
     test('says what is wrong', async () => {
       await using container = await engine.start(options(['sleep', '100']))
-      await expect(container.exec(['nope'])).rejects.toThrow(code('PROGRAM_NOT_FOUND', { field: 'command[0]', value: 'nope' }))
+      await expect(container.exec(['nope'])).rejects.toThrow(
+        code('PROGRAM_NOT_FOUND', { field: 'command[0]', value: 'nope' }),
+      )
       await expect(container.exec(['/etc/passwd'])).rejects.toThrow(code('PROGRAM_NOT_EXECUTABLE'))
       await expect(container.exec({ command: ['true'], user: 'carol' })).rejects.toThrow(code('USER_NOT_FOUND'))
       await expect(container.exec({ command: ['true'], workdir: '/none' })).rejects.toThrow(code('WORKDIR_NOT_FOUND'))
@@ -442,7 +555,9 @@ describe.skipIf(why)('an engine', () => {
     })
 
     test('can be had in part: stream, tail, since, until', async () => {
-      await using container = await engine.start(options(['sh', '-c', 'echo a; echo b >&2; echo c; sleep 0.2; echo d; sleep 100']))
+      await using container = await engine.start(
+        options(['sh', '-c', 'echo a; echo b >&2; echo c; sleep 0.2; echo d; sleep 100']),
+      )
       await container.waitForLog('d')
       expect(await container.logText({ stdout: false })).toBe('b\n')
       expect(await container.logText({ tail: 1 })).toBe('d\n')
@@ -452,7 +567,9 @@ describe.skipIf(why)('an engine', () => {
       const last = Number(entries.at(-1)!.time / 1_000_000n)
       expect(await container.logText({ since: last - 50 })).toBe('d\n')
       expect(await container.logText({ until: new Date(last - 50), stderr: false })).toBe('a\nc\n')
-      expect(await container.logText({ timestamps: true, tail: 1 })).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z d\n$/)
+      expect(await container.logText({ timestamps: true, tail: 1 })).toMatch(
+        /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z d\n$/,
+      )
     })
 
     test('are capped, and say what was lost', async () => {
@@ -498,7 +615,11 @@ describe.skipIf(why)('an engine', () => {
       for (const outcome of await Promise.allSettled(waits)) {
         expect(outcome).toMatchObject({
           status: 'rejected',
-          reason: { code: 'CONTAINER_EXITED', logTail: 'disk is full', message: expect.stringMatching(/exited with code 3/) },
+          reason: {
+            code: 'CONTAINER_EXITED',
+            logTail: 'disk is full',
+            message: expect.stringMatching(/exited with code 3/),
+          },
         })
       }
     })
@@ -527,8 +648,8 @@ describe.skipIf(why)('an engine', () => {
       const signal = AbortSignal.timeout(30)
       const timeout = expect.objectContaining({ name: 'TimeoutError' })
       await Promise.all(
-        [container.waitForPort(80, { signal }), container.waitForLog('x', { signal }), container.wait({ signal })].map((wait) =>
-          expect(wait).rejects.toThrow(timeout),
+        [container.waitForPort(80, { signal }), container.waitForLog('x', { signal }), container.wait({ signal })].map(
+          (wait) => expect(wait).rejects.toThrow(timeout),
         ),
       )
       await expect(container.wait({ timeoutMs: 10 })).rejects.toThrow(code('TIMEOUT'))
@@ -547,9 +668,18 @@ describe.skipIf(why)('an engine', () => {
       expect(await container.wait()).toMatchObject({ exitCode: 0 })
     })
 
+    test('is for containers that were started', async () => {
+      await using container = await engine.create(options(['cat'], { stdin: true }))
+      await expect(container.attach()).rejects.toThrow(code('CONTAINER_NOT_RUNNING'))
+    })
+
     test('has a terminal', async () => {
       await using container = await engine.start(
-        options(['sh', '-c', 'stty size; read line; stty size'], { stdin: true, tty: { columns: 90, rows: 30 }, remove: false }),
+        options(['sh', '-c', 'stty size; read line; stty size'], {
+          stdin: true,
+          tty: { columns: 90, rows: 30 },
+          remove: false,
+        }),
       )
       await container.waitForLog('30 90')
       await container.resize(100, 40)
@@ -563,7 +693,10 @@ describe.skipIf(why)('an engine', () => {
   describe('ports', () => {
     const serve = async (more: Partial<ContainerOptions> = {}) => {
       const container = await engine.start(
-        options(['sh', '-c', 'mkdir /www; echo hello > /www/index.html; exec httpd -f -p 80 -h /www'], { ports: [80], ...more }),
+        options(['sh', '-c', 'mkdir /www; echo hello > /www/index.html; exec httpd -f -p 80 -h /www'], {
+          ports: [80],
+          ...more,
+        }),
       )
       await container.waitForPort(80)
       return container
@@ -608,11 +741,17 @@ describe.skipIf(why)('an engine', () => {
 
     test('brings a tree out of one container and into another, running or not', async () => {
       await using source = await engine.start(
-        options(['sh', '-c', 'mkdir -p /data/deep; echo one > /data/deep/file; seq 1 100000 > /data/long; ln -s deep /data/link; echo made; sleep 100']),
+        options([
+          'sh',
+          '-c',
+          'mkdir -p /data/deep; echo one > /data/deep/file; seq 1 100000 > /data/long; ln -s deep /data/link; echo made; sleep 100',
+        ]),
       )
       await source.waitForLog('made')
       const tar = await gather(source.copyOut('/data'))
-      await using target = await engine.create(options(['sh', '-c', 'cat /tmp/data/link/file; wc -l < /tmp/data/long'], { remove: false }))
+      await using target = await engine.create(
+        options(['sh', '-c', 'cat /tmp/data/link/file; wc -l < /tmp/data/long'], { remove: false }),
+      )
       await target.copyIn('/tmp', [tar.subarray(0, 700), tar.subarray(700)])
       expect((await gather(target.copyOut('/tmp/data/deep'))).includes('one\n')).toBe(true)
       await target.start()
@@ -672,8 +811,25 @@ describe.skipIf(why)('an engine', () => {
     controller.abort(new Error('enough'))
     await expect(listening).rejects.toThrow('enough')
     expect(events.map(({ type }) => type)).toEqual(
-      expect.arrayContaining(['create', 'start', 'exec-start', 'exec-die', 'pause', 'unpause', 'rename', 'kill', 'die', 'remove', 'stop']),
+      expect.arrayContaining([
+        'create',
+        'start',
+        'exec-start',
+        'exec-die',
+        'pause',
+        'unpause',
+        'rename',
+        'kill',
+        'die',
+        'remove',
+        'stop',
+      ]),
     )
-    expect(events[0]).toMatchObject({ type: 'create', container: container.id, name: 'eventful', time: expect.any(Date) })
+    expect(events[0]).toMatchObject({
+      type: 'create',
+      container: container.id,
+      name: 'eventful',
+      time: expect.any(Date),
+    })
   })
 })

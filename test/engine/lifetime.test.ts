@@ -47,10 +47,14 @@ describe.skipIf(why)('the life of node and of an engine', () => {
   let counter = 0
 
   /** Runs a script in a process of its own, with `engine`, `container` (sleeping) and `tell` at hand. */
-  function start(script: string, extension: 'mjs' | 'cjs' = 'mjs'): { child: ChildProcess; facts: Promise<Facts>; output: () => string } {
+  function start(
+    script: string,
+    extension: 'mjs' | 'cjs' = 'mjs',
+  ): { child: ChildProcess; facts: Promise<Facts>; output: () => string } {
     const mark = `${process.pid}${++counter}00`
     const file = join(world.directory, `script${counter}.${extension}`)
-    const load = extension === 'mjs' ? `import { Engine } from './mayfly.mjs'` : `const { Engine } = require('./mayfly.cjs')`
+    const load =
+      extension === 'mjs' ? `import { Engine } from './mayfly.mjs'` : `const { Engine } = require('./mayfly.cjs')`
     writeFileSync(
       file,
       `${load}
@@ -63,7 +67,10 @@ describe.skipIf(why)('the life of node and of an engine', () => {
       }
       main().catch((error) => { console.error(error); process.exitCode = 70 })`,
     )
-    const child = spawn(process.execPath, [file], { env: { ...process.env, MAYFLY_WARDEN: warden }, stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(process.execPath, [file], {
+      env: { ...process.env, MAYFLY_WARDEN: warden },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
     let output = ''
     child.stderr!.on('data', (text) => {
       output += text
@@ -151,7 +158,11 @@ describe.skipIf(why)('the life of node and of an engine', () => {
     ['an uncaught exception', `setTimeout(() => { throw new Error('oops') })`, 1],
     ['an unhandled rejection', `Promise.reject(new Error('oops'))`, 1],
     ['an abort', 'process.abort()', 'SIGABRT'],
-    ['a SIGKILL in the middle of a start', `for (;;) { engine.start({ rootfs, command: ['sleep', '100'] }).catch(() => {}); await engine.run({ rootfs, command: ['true'] }); process.kill(process.pid, 'SIGKILL') }`, 'SIGKILL'],
+    [
+      'a SIGKILL in the middle of a start',
+      `for (;;) { engine.start({ rootfs, command: ['sleep', '100'] }).catch(() => {}); await engine.run({ rootfs, command: ['true'] }); process.kill(process.pid, 'SIGKILL') }`,
+      'SIGKILL',
+    ],
     ['engine.close()', 'await Promise.all([engine.close(), engine.close()]); process.exitCode = 5', 5],
   ])('nothing is left after %s', async (_name, script, code) => {
     const { child, facts } = start(script)
@@ -226,7 +237,9 @@ describe.skipIf(why)('the life of node and of an engine', () => {
       expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'ENGINE_UNAVAILABLE' } })
     }
     await events
-    await expect(engine.run({ rootfs, command: ['true'] })).rejects.toThrow(expect.objectContaining({ code: 'ENGINE_UNAVAILABLE' }))
+    await expect(engine.run({ rootfs, command: ['true'] })).rejects.toThrow(
+      expect.objectContaining({ code: 'ENGINE_UNAVAILABLE' }),
+    )
     await container[Symbol.asyncDispose]()
     await engine.close()
     for (const mark of ['31313', '31314', '31315']) await expect.poll(() => sleepers(mark), soon).toEqual([])

@@ -4,11 +4,21 @@ import { type Attempt, refusalError } from '../../src/engine/refusal.js'
 const refuse = (step: string, subject: string, errno: string, attempt: Partial<Attempt> = {}, message = '') =>
   refusalError({ ok: false, step, subject, errno, message }, { verb: 'start', container: 'brisk_heron', ...attempt })
 
-const options = (some: object) => ({ options: { command: ['server'], ...some } as unknown as NonNullable<Attempt['options']> })
+const options = (some: object) => ({
+  options: { command: ['server'], ...some } as unknown as NonNullable<Attempt['options']>,
+})
 
 test.each([
   ['exec', 'nope', 'ENOENT', { command: ['nope'] }, 'PROGRAM_NOT_FOUND', 'command[0]', 'nope'],
-  ['exec', '/etc/passwd', 'EACCES', { command: ['/etc/passwd'] }, 'PROGRAM_NOT_EXECUTABLE', 'command[0]', '/etc/passwd'],
+  [
+    'exec',
+    '/etc/passwd',
+    'EACCES',
+    { command: ['/etc/passwd'] },
+    'PROGRAM_NOT_EXECUTABLE',
+    'command[0]',
+    '/etc/passwd',
+  ],
   ['exec', '/x', 'ENOEXEC', { command: ['/x'] }, 'PROGRAM_NOT_EXECUTABLE', 'command[0]', '/x'],
   ['user', 'nobody2', 'ENOENT', { user: 'nobody2:staff' }, 'USER_NOT_FOUND', 'user', 'nobody2:staff'],
   ['group', 'staff2', 'ENOENT', { groups: ['a', 'staff2'] }, 'GROUP_NOT_FOUND', 'groups[1]', 'staff2'],
@@ -21,12 +31,25 @@ test.each([
     'mount-source',
     '/src',
     'ENOENT',
-    { mounts: [{ type: 'tmpfs', target: '/t' }, { type: 'bind', source: '/src', target: '/x' }] },
+    {
+      mounts: [
+        { type: 'tmpfs', target: '/t' },
+        { type: 'bind', source: '/src', target: '/x' },
+      ],
+    },
     'MOUNT_SOURCE_NOT_FOUND',
     'mounts[1].source',
     '/src',
   ],
-  ['mount-target', '/x', 'ELOOP', { mounts: [{ type: 'tmpfs', target: '/x' }] }, 'MOUNT_TARGET_ESCAPES', 'mounts[0].target', '/x'],
+  [
+    'mount-target',
+    '/x',
+    'ELOOP',
+    { mounts: [{ type: 'tmpfs', target: '/x' }] },
+    'MOUNT_TARGET_ESCAPES',
+    'mounts[0].target',
+    '/x',
+  ],
   [
     'publish',
     '127.0.0.1:5432/tcp',
@@ -40,16 +63,45 @@ test.each([
     'publish',
     '127.0.0.1:80/udp',
     'EACCES',
-    { ports: [{ container: 80, host: 80, protocol: 'tcp' }, { container: 80, host: 80, protocol: 'udp' }] },
+    {
+      ports: [
+        { container: 80, host: 80, protocol: 'tcp' },
+        { container: 80, host: 80, protocol: 'udp' },
+      ],
+    },
     'PORT_NOT_ALLOWED',
     'ports[1].host',
     80,
   ],
-  ['cgroup', 'memory', 'ENOENT', { limits: { pids: 5, memoryBytes: 1e6 } }, 'LIMIT_UNAVAILABLE', 'limits.memoryBytes', 1e6],
+  [
+    'cgroup',
+    'memory',
+    'ENOENT',
+    { limits: { pids: 5, memoryBytes: 1e6 } },
+    'LIMIT_UNAVAILABLE',
+    'limits.memoryBytes',
+    1e6,
+  ],
   ['limit', 'cpuset-cpus=99', 'EINVAL', { limits: { cpusetCpus: '99' } }, 'LIMIT_REFUSED', 'limits.cpusetCpus', '99'],
   ['sysctl', 'net.x=1', 'ENOENT', { sysctls: { 'net.x': '1' } }, 'SYSCTL_REFUSED', 'sysctls.net.x', '1'],
-  ['rlimit', 'nofile', 'EPERM', { ulimits: { nofile: { soft: 1, hard: 2 } } }, 'LIMIT_REFUSED', 'ulimits.nofile', { soft: 1, hard: 2 }],
-  ['device', '/dev/none', 'ENOENT', { devices: [{ host: '/dev/none' }] }, 'DEVICE_NOT_FOUND', 'devices[0].host', '/dev/none'],
+  [
+    'rlimit',
+    'nofile',
+    'EPERM',
+    { ulimits: { nofile: { soft: 1, hard: 2 } } },
+    'LIMIT_REFUSED',
+    'ulimits.nofile',
+    { soft: 1, hard: 2 },
+  ],
+  [
+    'device',
+    '/dev/none',
+    'ENOENT',
+    { devices: [{ host: '/dev/none' }] },
+    'DEVICE_NOT_FOUND',
+    'devices[0].host',
+    '/dev/none',
+  ],
 ] as const)('%s of %s failing with %s', (step, subject, errno, some, code, field, value) => {
   const error = refuse(step, subject, errno, options(some))
   expect(error).toMatchObject({ code, field, value, step, errno, container: 'brisk_heron' })

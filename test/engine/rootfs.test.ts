@@ -52,10 +52,12 @@ describe.skipIf(why)('a root file system from a tar', () => {
     const results = await Promise.all([engine, other].flatMap((one) => Array.from({ length: 5 }, () => run(tar, one))))
     expect(results.every(({ exitCode }) => exitCode === 0)).toBe(true)
     expect(layers()).toHaveLength(count + 1)
-    for (const one of [engine, other]) expect(readdirSync(one.info.session).filter((name) => name.startsWith('unpack'))).toEqual([])
+    for (const one of [engine, other])
+      expect(readdirSync(one.info.session).filter((name) => name.startsWith('unpack'))).toEqual([])
   })
 
-  const invalid = (message: RegExp) => expect.objectContaining({ code: 'ROOTFS_INVALID', field: 'rootfs.tar', message: expect.stringMatching(message) })
+  const invalid = (message: RegExp) =>
+    expect.objectContaining({ code: 'ROOTFS_INVALID', field: 'rootfs.tar', message: expect.stringMatching(message) })
 
   test.each([
     ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
@@ -68,7 +70,9 @@ describe.skipIf(why)('a root file system from a tar', () => {
 
   test('must be there and be a tar, and leaves nothing behind if it is not', async () => {
     const count = layers().length
-    await expect(run('/no/such.tar')).rejects.toThrow(expect.objectContaining({ code: 'ROOTFS_NOT_FOUND', field: 'rootfs.tar' }))
+    await expect(run('/no/such.tar')).rejects.toThrow(
+      expect.objectContaining({ code: 'ROOTFS_NOT_FOUND', field: 'rootfs.tar' }),
+    )
     const text = join(world.directory, 'text.tar')
     writeFileSync(text, 'this is no archive '.repeat(1000))
     await expect(run(text)).rejects.toThrow(invalid(/text\.tar/))

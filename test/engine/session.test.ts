@@ -31,7 +31,11 @@ const unavailable = (message: RegExp) =>
 
 test('opens, matches replies to requests, and closes', async () => {
   const session = await open()
-  const replies = await Promise.all([session.request('echo', ['a', 'ä']), session.request('echo', ['b', '']), session.request('refuse', [])])
+  const replies = await Promise.all([
+    session.request('echo', ['a', 'ä']),
+    session.request('echo', ['b', '']),
+    session.request('refuse', []),
+  ])
   expect(replies).toMatchObject([{ pairs: ['a', 'ä'] }, { pairs: ['b', ''] }, { ok: false, step: 'id' }])
   await session.close()
   await session.close()
@@ -73,7 +77,9 @@ test('rejects whatever is outstanding when the warden is killed', async () => {
 
 test('tells what the warden said at last', async () => {
   const session = await open()
-  await expect(session.request('crash', [])).rejects.toThrow(unavailable(/exit code 3; it said: assertion failed: something/))
+  await expect(session.request('crash', [])).rejects.toThrow(
+    unavailable(/exit code 3; it said: assertion failed: something/),
+  )
 })
 
 test('ends with a warden that speaks nonsense, or hangs up', async () => {
@@ -93,7 +99,9 @@ test('ends bulk connections when the warden is killed', async () => {
 
 test('rejects what is outstanding when it is closed', async () => {
   const session = await open()
-  const outstanding = expect(session.request('silent', [])).rejects.toThrow(expect.objectContaining({ code: 'ENGINE_CLOSED' }))
+  const outstanding = expect(session.request('silent', [])).rejects.toThrow(
+    expect.objectContaining({ code: 'ENGINE_CLOSED' }),
+  )
   await session.close()
   await outstanding
   await expect(session.request('ping', [])).rejects.toThrow(expect.objectContaining({ code: 'ENGINE_CLOSED' }))

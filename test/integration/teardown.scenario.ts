@@ -15,6 +15,8 @@ export interface Settings {
   readonly bind: string
   /** Without control groups: no paused container, none with limits. */
   readonly groups: boolean
+  /** Put before the names of kinds. */
+  readonly prefix: string
 }
 
 export interface Started {
@@ -28,8 +30,7 @@ const settings: Settings = isMainThread ? JSON.parse(process.argv[2]!) : workerD
 const say = (fact: unknown) => process.stdout.write(`${JSON.stringify(fact)}\n`)
 
 /** Every process of it dies a moment after it has made the next one, in a session and a process group of its own. */
-const STORM =
-  'storm() { while :; do setsid sh -c "sleep 0.2 & sleep 0.2 & exec sleep 0.1" & sleep 0.05; done; }; storm'
+const STORM = 'storm() { while :; do setsid sh -c "sleep 0.2 & sleep 0.2 & exec sleep 0.1" & sleep 0.05; done; }; storm'
 const DEAF = 'trap "" HUP INT QUIT TERM USR1 USR2 PIPE ALRM CONT TSTP TTIN TTOU; while :; do sleep 1; done'
 const MOUNTS =
   'mount -t tmpfs none /mnt && mkdir /mnt/deep && mount -t tmpfs none /mnt/deep && cd /mnt/deep && exec 5>file; while :; do sleep 1; done'
@@ -75,7 +76,12 @@ async function startAll(engine: Engine): Promise<{ facts: Started; clients: Sock
   const entries = Object.entries(kinds())
   const started = await Promise.all(
     entries.map(([name, options]) =>
-      engine.start({ name, rootfs: { directory: settings.rootfs }, env: { KIND: name }, ...options }),
+      engine.start({
+        name,
+        rootfs: { directory: settings.rootfs },
+        env: { KIND: `${settings.prefix}${name}` },
+        ...options,
+      }),
     ),
   )
   const by = new Map<string, Container>(started.map((container) => [container.name, container]))
@@ -95,7 +101,7 @@ async function startAll(engine: Engine): Promise<{ facts: Started; clients: Sock
   follow(by.get('sleeper')!)
   const facts = {
     session: engine.info.session,
-    kinds: entries.map(([name]) => name),
+    kinds: entries.map(([name]) => `${settings.prefix}${name}`),
     tcpPort: ports.port(80),
     udpPort: ports.port(53, 'udp'),
   }
@@ -167,7 +173,7 @@ async function inMainThread(): Promise<void> {
       say({ code: error.code, message: error.message })
     } else if (step === 'worker') {
       const worker = new Worker(new URL(import.meta.url), {
-        workerData: { ...settings, home: `${settings.home}-worker` },
+        workerData: { ...settings, home: `${settings.home}-worker`, prefix: 'worker ' },
       })
       const facts = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
       say(facts)

@@ -58,6 +58,7 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
       rootfs: join(territory.directory, 'rootfs'),
       bind: join(territory.directory, 'bind'),
       groups: true,
+      prefix: '',
     }
     const node = [process.execPath, join(territory.directory, 'scenario.mjs'), JSON.stringify(settings)]
     const env = { MAYFLY_WARDEN: wardenProgram() }
@@ -128,7 +129,7 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
       all.tell('probe')
       expect(await all.fact()).toMatchObject({
         code: 'ENGINE_UNAVAILABLE',
-        message: expect.stringContaining('SIGKILL'),
+        message: expect.stringMatching(/^The warden /),
       })
       await expectNothingLeft(territory, { ...before, process: node }, { untilNextStart })
       all.tell('end exit')
@@ -173,21 +174,18 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
   test('a terminated worker thread leaves nothing, while the session of the process goes on', async () => {
     const begun = await openEngine()
     begun.tell('all')
-    await begun.fact<Started>()
+    const main = await begun.fact<Started>()
     const withoutWorker = snapshotHost(territory)
     begun.tell('worker')
     const facts = await begun.fact<Started>()
     expectAllThere(facts, snapshotHost(territory), withoutWorker)
     begun.tell('terminate')
     expect(await begun.fact()).toBe('terminated')
-    // The storm's processes come and go.
-    const stormy = (found: Leftovers) => ({
-      ...found,
-      process: found.process.filter((line) => !line.includes('"storm"')),
-    })
-    await expectNothingLeft(territory, withoutWorker, { ignore: (line) => line.includes('"storm"') })
-    const now = stormy(snapshotHost(territory))
-    expect(now.process).toEqual(stormy(withoutWorker).process)
+    // Those of the other session come and go, but each kind is still there.
+    await expectNothingLeft(territory, withoutWorker, { ignore: (line) => /container "(?!worker )/.test(line) })
+    const still = snapshotHost(territory)
+    for (const kind of main.kinds) expect(still.process).toContainEqual(expect.stringContaining(`container "${kind}"`))
+    expect(still).toMatchObject({ link: withoutWorker.link, socket: withoutWorker.socket, session: [main.session] })
     begun.tell('end exit')
     await begun.ended
     await expectNothingLeft(territory, before)
@@ -248,7 +246,7 @@ function expectAllThere(facts: Started, now: Leftovers, before: Leftovers): void
   const fresh = (kind: keyof Leftovers) => now[kind].filter((line) => !before[kind].includes(line))
   const processes = fresh('process')
   for (const kind of facts.kinds)
-    expect(processes, `a process of "${kind}"`).toContainEqual(expect.stringContaining(`"${kind}"`))
+    expect(processes, `a process of "${kind}"`).toContainEqual(expect.stringContaining(`container "${kind}"`))
   expect(processes).toContainEqual(expect.stringContaining('(mayfly-warden)'))
   expect(processes).toContainEqual(expect.stringContaining('(mayfly-launcher)'))
   expect(fresh('link')).toEqual([expect.stringMatching(/^mf-/)])

@@ -67,13 +67,16 @@ function read(path: string): string {
 
 /**
  * Three marks, since a process can drop two of them: the directory's path among its arguments or variables, a mount below
- * that directory in its mount namespace, and the control group that it cannot leave without being let out. A zombie has only the
- * last two, or its parent's mark.
+ * that directory in its mount namespace, and the control group that it cannot leave without being let out. A zombie has none and
+ * is known by its parent.
  */
 function processes(territory: Territory): string[] {
   const members = new Set(territory.groups.flatMap((group) => membersOf(group)))
-  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
-  return pids.filter((pid) => members.has(pid) || isMarked(pid, territory.directory)).flatMap((pid) => describe(pid))
+  const all = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+  const found = new Set(all.filter((pid) => members.has(pid) || isMarked(pid, territory.directory)))
+  const parent = (pid: string) => /^State:\tZ[^]*^PPid:\t(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1] ?? ''
+  for (const pid of all) if (found.has(parent(pid))) found.add(pid)
+  return [...found].flatMap((pid) => describe(pid))
 }
 
 function isMarked(pid: string, mark: string): boolean {
@@ -111,8 +114,8 @@ function links({ keeper }: Territory): string[] {
 function routes({ keeper }: Territory): string[] {
   return read(`/proc/${keeper}/net/fib_trie`)
     .split('\n')
-    .map((row) => row.trim())
-    .filter((row) => /^[|+]-- /.test(row))
+    .map((row) => /^\s*[|+]-- (\S+)/.exec(row)?.[1] ?? '')
+    .filter(Boolean)
 }
 
 function tables({ keeper }: Territory): string[] {

@@ -162,12 +162,17 @@ function object(value: unknown, field: string): Record<string, unknown> {
   return isPlain ? (value as Record<string, unknown>) : refuse(field || 'options', value, 'expected an object')
 }
 
-/** The known name that is a few typing errors away, `undefined` if none is. */
+/** The known name that begins alike (`memory` for `memoryBytes`) or is a few typing errors away, `undefined` if none is. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   const limit = Math.max(2, Math.floor(name.length / 3))
   const wanted = name.toLowerCase()
+  const isBeginning = (whole: string, part: string) => part.length >= 3 && whole.startsWith(part)
   return known
-    .map((one) => ({ one, distance: editDistance(wanted.slice(0, 64), one.toLowerCase()) }))
+    .map((one) => {
+      const candidate = one.toLowerCase()
+      const isAlike = isBeginning(candidate, wanted) || isBeginning(wanted, candidate)
+      return { one, distance: isAlike ? 1 : editDistance(wanted.slice(0, 64), candidate) }
+    })
     .filter(({ distance }) => distance <= limit)
     .sort((a, b) => a.distance - b.distance)[0]?.one
 }

@@ -31,10 +31,9 @@ function bind(source: string, target: string, options: string): DefaultMount {
  *
  * - privileged: /sys and the control groups are writable;
  * - ipc `host`: shared memory and message queues are the host's, the queues because they belong to the IPC namespace that is
- *   mounted from. With `container:…` message queues are shared, as they belong to
- *   the namespace, but files in /dev/shm are not;
+ *   mounted from. With `container:…` queues are shared for the same reason, but files in /dev/shm are not;
  * - rootless: the terminals' group may not be mapped, so devpts is told none; in the host's network namespace a new sysfs is
- *   refused, and the host's is bound.
+ *   refused, and the host's is bound; in the host's IPC namespace its queues cannot be mounted (mq_open(3) needs no mount).
  */
 export function defaultMounts(options: CompleteContainerOptions, facts: SessionFacts): DefaultMount[] {
   const { privileged, ipc, network, shmSizeBytes } = options
@@ -49,7 +48,7 @@ export function defaultMounts(options: CompleteContainerOptions, facts: SessionF
       ? bind('/sys', '/sys', `rec,rprivate,nosuid,noexec,nodev${access}`)
       : mount('sysfs', '/sys', `nosuid,noexec,nodev${access}`),
     mount('cgroup', '/sys/fs/cgroup', `nosuid,noexec,nodev${access}`),
-    mount('mqueue', '/dev/mqueue', 'nosuid,noexec,nodev'),
+    ...(facts.rootless && ipc === 'host' ? [] : [mount('mqueue', '/dev/mqueue', 'nosuid,noexec,nodev')]),
     ipc === 'host'
       ? bind('/dev/shm', '/dev/shm', 'rprivate')
       : mount('tmpfs', '/dev/shm', 'nosuid,noexec,nodev', `mode=1777,size=${shmSizeBytes}`),

@@ -20,9 +20,9 @@ const RTMAX = 64
  * @param field name of the option in the error's message
  */
 export function parseSignal(value: unknown, field = 'signal'): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= RTMAX) return value
+  const plain = typeof value === 'string' && /^\d{1,2}$/.test(value) ? Number(value) : value
+  if (typeof plain === 'number' && Number.isInteger(plain) && plain >= 1 && plain <= RTMAX) return plain
   if (typeof value !== 'string') return refuse(field, value, `expected a signal's name or a number from 1 to ${RTMAX}`)
-  if (/^\d{1,2}$/.test(value)) return parseSignal(Number(value), field)
   const name = value.toUpperCase().replace(/^SIG/, '')
   const [, base, sign, distance] = /^(RTMIN|RTMAX)(?:([+-])(\d{1,2}))?$/.exec(name) ?? []
   const number = base

@@ -1,7 +1,7 @@
 /** Docker: a daemon of our own in a sandbox, its client as users call it. */
 
 import { missingDocker, startDockerd } from '../../support/dockerd.ts'
-import { processesBeside, pss } from '../memory.ts'
+import { memoryOf, processesBeside } from '../memory.ts'
 import { stopwatch } from '../stepper.ts'
 import type { World } from '../world.ts'
 import type { Rival } from './rival.ts'
@@ -40,7 +40,7 @@ export async function openDocker(world: World): Promise<Rival | string> {
       const enter = daemon.enterNetwork
       return { published: { address: '127.0.0.1', port: PORT, enter }, own: { address: own, port: PORT, enter } }
     },
-    memory: () => pss(processesBeside(daemon.pid), (name) => /^(dockerd|containerd|docker-proxy|runc)/.test(name)),
+    memory: () => memoryOf(processesBeside(daemon.pid), (name) => /^(dockerd|containerd|docker-proxy|runc)/.test(name)),
     async startIdle(count) {
       for (let i = 0; i < count; i++) await daemon.docker('run', '--detach', 'bench', '/bin/peer', 'wait')
     },

@@ -2,7 +2,7 @@
 
 import { Engine } from '../../../src/engine/engine.ts'
 import { rest } from '../measure.ts'
-import { kernelMemory, processesBelow, pss } from '../memory.ts'
+import { kernelMemory, memoryOf, processesBelow } from '../memory.ts'
 import type { Row } from '../table.ts'
 import { type Measurement, startIdle } from './scene.ts'
 
@@ -30,7 +30,7 @@ export const memory: Measurement = async (scene) => {
   scene.record('memory: each container, bytes', [each])
   const rows: Row[] = [
     {
-      what: 'memory of ours: launcher and warden (PSS)',
+      what: 'memory of ours: launcher and warden (PSS, and the copy of the program that they run from)',
       measured: kibibytes(ours),
       goal: '≤ 1 MiB',
       ratio: `${kibibytes(usedBytes)} after all of the above`,
@@ -60,7 +60,7 @@ export const memory: Measurement = async (scene) => {
 }
 
 function bytesOf(processes: readonly number[]): number {
-  return pss(processes, (name) => name.startsWith('mayfly'))
+  return memoryOf(processes, (name) => name.startsWith('mayfly'))
 }
 
 function kibibytes(bytes: number): string {

@@ -23,7 +23,9 @@ const verbs = {
   hangup: () => control.destroy(),
   'split-exit': (seq) => {
     // Reply and event arrive in one write, the event cut in the middle of a character.
-    const bytes = Buffer.from(`${JSON.stringify({ seq, ok: true })}\n${JSON.stringify({ event: 'warning', message: 'grün' })}\n`)
+    const bytes = Buffer.from(
+      `${JSON.stringify({ seq, ok: true })}\n${JSON.stringify({ event: 'warning', message: 'grün' })}\n`,
+    )
     control.write(bytes.subarray(0, bytes.length - 6))
     setTimeout(() => control.write(bytes.subarray(bytes.length - 6)), 20)
   },
@@ -31,7 +33,13 @@ const verbs = {
 
 function start() {
   if (process.env.MAYFLY_FAKE === 'fail') {
-    say({ event: 'failed', step: 'namespace', subject: 'user', errno: 'EPERM', message: 'user namespaces are not allowed' })
+    say({
+      event: 'failed',
+      step: 'namespace',
+      subject: 'user',
+      errno: 'EPERM',
+      message: 'user namespaces are not allowed',
+    })
     return
   }
   if (process.env.MAYFLY_FAKE === 'mute') process.exit(7)
@@ -43,7 +51,16 @@ function start() {
       if (verb === 'cut') socket.destroy()
     })
   }).listen(`${session}/s`, () => {
-    say({ event: 'ready', pid: process.pid, version: '0', session, rootless: false, ids: 'root', cgroups: { mode: 'none' }, warnings: [] })
+    say({
+      event: 'ready',
+      pid: process.pid,
+      version: '0',
+      session,
+      rootless: false,
+      ids: 'root',
+      cgroups: { mode: 'none' },
+      warnings: [],
+    })
   })
 }
 
@@ -55,7 +72,10 @@ control.on('data', (chunk) => {
     if (nul < 0) return
     const end = nul + 1 + Number(pending.subarray(0, nul))
     if (pending.length < end) return
-    const [verb, seq, ...pairs] = pending.subarray(nul + 1, end - 1).toString().split('\0')
+    const [verb, seq, ...pairs] = pending
+      .subarray(nul + 1, end - 1)
+      .toString()
+      .split('\0')
     pending = pending.subarray(end)
     verbs[verb]?.(Number(seq), pairs)
   }

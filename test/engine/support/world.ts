@@ -1,12 +1,22 @@
 /** A world of its own for tests of the engine: a store and a root file system with busybox in it, both temporary. */
 
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { wardenProgram } from '../../../src/engine/where.js'
 
 const BUSYBOX = '/bin/busybox'
-const APPLETS = 'cat chmod cut date dd echo env false grep head hostname httpd id kill ls mkdir mv nc ping printf ps pwd readlink rm seq sh sleep sort stat stty tail tar test touch tr true umount uname wc wget yes'
+const APPLETS =
+  'cat chmod cut date dd echo env false grep head hostname httpd id kill ls mkdir mv nc ping printf ps pwd readlink rm seq sh sleep sort stat stty tail tar test touch tr true umount uname wc wget yes'
 
 /** Why there can be no containers here; '' when there can. */
 export function obstacle(): string {
@@ -32,7 +42,8 @@ export interface World {
 export function makeWorld(): World {
   const directory = mkdtempSync(join(tmpdir(), 'mf-'))
   const rootfs = join(directory, 'rootfs')
-  for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'root', 'home/alice']) mkdirSync(join(rootfs, name), { recursive: true })
+  for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'root', 'home/alice'])
+    mkdirSync(join(rootfs, name), { recursive: true })
   chmodSync(join(rootfs, 'tmp'), 0o1777)
   copyFileSync(BUSYBOX, join(rootfs, 'bin/busybox'))
   for (const applet of APPLETS.split(' ')) symlinkSync('busybox', join(rootfs, 'bin', applet))
