@@ -39,6 +39,7 @@ static void answer(int fd, uint64_t seq, const struct fault *f, const struct tar
 	if (result) {
 		json_number(&j, "entries", (int64_t)result->entries);
 		json_number(&j, "bytes", (int64_t)result->bytes);
+		json_number(&j, "omitted", (int64_t)result->omitted);
 	}
 	json_end(&j);
 	(void)!send(fd, j.text, j.length, MSG_NOSIGNAL);
@@ -56,7 +57,7 @@ static int unpack(int fd, const struct request *r, struct tar_result *result, st
 	int root = open(target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0 || fchmod(root, 0755) < 0)
 		return fault(f, "archive", target, errno, NULL);
-	struct tar_options options = {.keep_ids = true, .userxattr = session.rootless, .strict_times = true};
+	struct tar_options options = {.keep_ids = !session.single_id, .userxattr = session.rootless, .strict_times = true};
 	const char *layer = request_get(r, "layer");
 	options.layer = layer && *layer == '1';
 	return tar_unpack(fd, root, "", &options, result, f);
@@ -81,7 +82,7 @@ static int copy_in(int fd, struct container *c, const struct request *r, struct 
 	if (dir < 0)
 		return -1;
 	close(dir);
-	struct tar_options options = {.keep_ids = chown && *chown == '1', .strict_times = true};
+	struct tar_options options = {.keep_ids = chown && *chown == '1' && !session.single_id, .strict_times = true};
 	return tar_unpack(fd, root, path ? path : "/", &options, result, f);
 }
 

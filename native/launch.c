@@ -5,6 +5,7 @@
 #include "launch.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <sched.h>
 #include <signal.h>
@@ -395,9 +396,36 @@ static int link_step(int root, const struct key_value *link, struct fault *f)
 	return 0;
 }
 
+/* Many images ship /etc/resolv.conf as a link into /run, which is empty: what it points to is made, inside the root, as Docker does. */
+static void make_link_target(int root, const char *path)
+{
+	char dir[512], to[PATH_MAX], whole[PATH_MAX + 512];
+	const char *base;
+	int parent = parent_of(root, path, dir, sizeof(dir), &base, NULL, "file");
+	ssize_t length = parent < 0 ? -1 : readlinkat(parent, base, to, sizeof(to) - 1);
+	if (parent >= 0)
+		close(parent);
+	if (length <= 0)
+		return;
+	to[length] = 0;
+	snprintf(whole, sizeof(whole), "%s/%s", *to == '/' ? "" : dir, to);
+	char *last = strrchr(whole, '/');
+	*last++ = 0;
+	int target = resolve_make_parents(root, whole, NULL, "file");
+	int made = target < 0 || !*last ? -1 : openat(target, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (made >= 0)
+		close(made);
+	if (target >= 0)
+		close(target);
+}
+
 static int file_step(int root, const struct file_step *file, struct fault *f)
 {
-	int target = resolve_make(root, file->path, false, 0644, f, "file");
+	int target = resolve_make(root, file->path, false, 0644, NULL, "file");
+	if (target < 0 && errno == EXDEV)
+		make_link_target(root, file->path);
+	if (target < 0)
+		target = resolve_make(root, file->path, false, 0644, f, "file");
 	if (target < 0)
 		return -1;
 	if (on_file_system(target, PROC_SUPER_MAGIC))

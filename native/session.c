@@ -297,7 +297,8 @@ int warden_run(const struct warden_start *s)
 	static char cgroups[8192];
 	struct fault f = {0};
 	session = (struct session){.home = s->home, .id = s->id, .directory = s->directory, .directory_fd = s->directory_fd,
-		.host_net_ns = s->host_net_ns, .self_exe = s->self_exe, .rootless = s->rootless, .network = s->network};
+		.host_net_ns = s->host_net_ns, .self_exe = s->self_exe, .rootless = s->rootless, .network = s->network,
+		.single_id = !strcmp(s->id_mode, "single")};
 	signal(SIGPIPE, SIG_IGN);
 	struct rlimit files;
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {

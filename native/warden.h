@@ -17,6 +17,7 @@ struct session {
 	int own_pid_ns;                      /* descriptor of the session's PID namespace */
 	int self_exe;                        /* the warden's program (a sealed memfd) */
 	bool rootless, network;
+	bool single_id;                      /* no id but root's is mapped: owners of archives cannot be kept */
 	struct container *containers;        /* newest first */
 	struct json json;                    /* for the line being written */
 };

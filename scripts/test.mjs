@@ -54,8 +54,8 @@ async function native() {
     'make',
     ['--no-print-directory', '-k', '-j2', '-C', 'native', 'test'],
     (line) => {
-      const verdict = /^(passed|failed|skipped) /.exec(line)?.[1]
-      if (verdict) counts[verdict]++
+      const verdict = /^(?:(passed|failed) native: |(skipped) \S)/.exec(line)
+      if (verdict) counts[verdict[1] ?? verdict[2]]++
     },
   )
   for (const verdict of Object.keys(total)) total[verdict] += counts[verdict]

@@ -13,6 +13,7 @@ import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Bulk, type BulkHandler } from './bulk.js'
 import { MayflyError } from './errors.js'
+import { signalName } from './signals.js'
 import {
   type ExitEvent,
   encodeRequest,
@@ -355,7 +356,9 @@ export class Session {
     if (this.#failure) return
     // Lines that were sent before the end may still be in the pipe, a `failed` event among them.
     setImmediate(() => {
-      const how = signal ? `was killed by ${signal}` : `ended with exit code ${code}`
+      // The launcher ends as the warden did, in the manner of shells.
+      const killer = signal ?? (code !== null && code > 128 ? signalName(code - 128) : undefined)
+      const how = killer ? `was killed by ${killer}` : `ended with exit code ${code}`
       const which = this.#facts ? 'The warden' : `The warden (${this.#program})`
       this.#fail(unavailable(`${which} ${how}${this.#said()}`))
     })

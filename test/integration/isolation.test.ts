@@ -462,6 +462,11 @@ describe.skipIf(why)('a container', () => {
       expect(await sh('grep ^Uid /proc/self/status', { ...image, user: '12' })).toBe('Uid:\t12\t12\t12\t12\n')
     })
 
+    test('an /etc/resolv.conf that points into an empty /run', async () => {
+      const image = hostile('resolv', (root) => execFileSync('ln', ['-s', '../run/systemd/resolve/stub-resolv.conf', join(root, 'etc/resolv.conf')]))
+      expect(await sh('grep -c ^nameserver /etc/resolv.conf', image)).toBe('1\n')
+    })
+
     test('a mount inside /proc', async () => {
       const mounts = [{ type: 'tmpfs' as const, target: '/proc/sys' }]
       await expect(run(['true'], { mounts })).rejects.toMatchObject({ code: 'INVALID_OPTION', field: 'mounts[0].target', value: '/proc/sys' })

@@ -95,8 +95,7 @@ async function startAll(engine: Engine): Promise<{ facts: Started; clients: Sock
   const client = connect(ports.port(80), '127.0.0.1')
   client.on('error', () => {})
   await new Promise((resolve) => client.once('connect', resolve))
-  const running = await by.get('sleeper')!.execStream(['sh', '-c', 'echo inside; exec sleep 1000'])
-  running.wait().catch(() => {})
+  await by.get('sleeper')!.execStream(['sh', '-c', 'echo inside; exec sleep 1000'])
   follow(by.get('storm')!)
   follow(by.get('sleeper')!)
   const facts = {
@@ -108,10 +107,12 @@ async function startAll(engine: Engine): Promise<{ facts: Started; clients: Sock
   return { facts, clients: [client] }
 }
 
+const readers = new AbortController()
+
 async function follow(container: Container): Promise<void> {
   try {
-    for await (const _entry of container.logs({ follow: true }));
-  } catch {} // the warden was killed
+    for await (const _entry of container.logs({ follow: true, signal: readers.signal }));
+  } catch {} // the warden was killed, or we read no more
 }
 
 const ends: Record<string, (engine: Engine) => unknown> = {
@@ -121,8 +122,12 @@ const ends: Record<string, (engine: Engine) => unknown> = {
       throw new Error('nobody catches this')
     }),
   reject: () => void Promise.reject(new Error('nobody handles this')),
-  // Nothing keeps node alive then: not the engine, not its containers, not the reader of a log.
-  finish: () => process.stdin.destroy(),
+  // Nothing keeps node alive then: not the engine, not its containers, not the program inside one. A loop that waits for the next
+  // line of a log would, so it is left.
+  finish: () => {
+    readers.abort()
+    process.stdin.destroy()
+  },
   close: async (engine) => {
     await engine.close()
     process.exit(0)

@@ -74,7 +74,7 @@ function processes(territory: Territory): string[] {
   const members = new Set(territory.groups.flatMap((group) => membersOf(group)))
   const all = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
   const found = new Set(all.filter((pid) => members.has(pid) || isMarked(pid, territory.directory)))
-  const parent = (pid: string) => /^State:\tZ[^]*^PPid:\t(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1] ?? ''
+  const parent = (pid: string) => /^\d+ \(.*\) Z (\d+) /s.exec(read(`/proc/${pid}/stat`))?.[1] ?? ''
   for (const pid of all) if (found.has(parent(pid))) found.add(pid)
   return [...found].flatMap((pid) => describe(pid))
 }

@@ -3,7 +3,7 @@
 #
 # The controllers of a machine on version 1 or hybrid are taken, so version 2's limits, device programs and delegation cannot be
 # tried there. This boots Debian's kernel with a RAM disk of busybox and the static test program, mounts cgroup2 alone, runs
-# the tests and hands on their verdict. About 40 seconds on two cores, nearly all of it emulation.
+# the tests and hands on their verdict. 10 to 20 seconds on two cores, nearly all of it emulation.
 #
 # Needs: apt-get install --no-install-recommends qemu-system-x86 linux-image-cloud-amd64 cpio busybox-static
 #   (on a machine that boots its own kernel, any readable /boot/vmlinuz-* will do)

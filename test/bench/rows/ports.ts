@@ -36,12 +36,13 @@ export const ports: Measurement = async (scene) => {
   }
   const rows: Row[] = []
   for (const [way, paths] of ways) {
-    rows.push(...(await compare(scene, `bytes through ${way}`, 'pull', paths, gigabytes)))
-    rows.push(...(await compare(scene, `round trips through ${way}`, 'echo', paths, thousands)))
+    const goal = way === ways[0]![0] ? '≥ 1 ×' : ''
+    rows.push(...(await compare(scene, `bytes through ${way}`, goal, 'pull', paths, gigabytes)))
+    rows.push(...(await compare(scene, `round trips through ${way}`, goal, 'echo', paths, thousands)))
   }
   if (!isReachable) {
     const measured = 'not reachable from this host'
-    rows.push({ what: 'bytes through the container’s own address', measured, goal: '≥ 1 ×', ratio: '', hit: false })
+    rows.push({ what: 'bytes through the container’s own address', measured, goal: 'reachable', ratio: '', hit: false })
   }
   return rows
 }
@@ -50,6 +51,7 @@ export const ports: Measurement = async (scene) => {
 async function compare(
   scene: Scene,
   what: string,
+  goal: string,
   mode: 'pull' | 'echo',
   paths: readonly Path[],
   unit: (n: number) => string,
@@ -65,16 +67,16 @@ async function compare(
   for (const [name, rates] of samples) scene.record(`${what}, a second: ${name}`, rates)
   const ours = median(samples.get('mayfly')!)
   const [, ...rivals] = paths
-  if (rivals.length === 0) return [{ what, measured: unit(ours), goal: '≥ 1 × Docker’s', ratio: '' }]
+  if (rivals.length === 0) return [{ what, measured: unit(ours), goal: goal && `${goal} Docker’s`, ratio: '' }]
   return rivals.map(({ name }): Row => {
     const theirs = median(samples.get(name)!)
     const ratio = ours / theirs
     return {
       what,
       measured: `${unit(ours)}, ${name} ${unit(theirs)}`,
-      goal: '≥ 1 ×',
+      goal,
       ratio: times(ratio),
-      hit: ratio >= 1,
+      ...(goal ? { hit: ratio >= 1 } : {}),
     }
   })
 }
