@@ -236,6 +236,27 @@ static int write_facts(char *facts, size_t size, struct fault *f)
 	return fits ? 0 : fault(f, "cgroup", "facts", ENOSPC, NULL);
 }
 
+/* Version 2's controllers that each container wants for its accounting. cpu and cpuset wait for a limit: they cost every
+ * process something. */
+static unsigned next_default(const struct hierarchy *v2, unsigned bit)
+{
+	for (bit = bit ? bit << 1 : CGROUP_MEMORY; bit <= CGROUP_PIDS; bit <<= 1)
+		if (v2->controllers & bit && !cgroup_hierarchy_of(bit))
+			return bit;
+	return 0;
+}
+
+void cgroup_make_room(void)
+{
+	cgroup_close();
+	cgroup_session.open = true;
+	if (find_hierarchies(NULL) == 0)
+		for EACH_HIERARCHY(h)
+			for (unsigned bit = 0; h->version == 2 && !h->refused && (bit = next_default(h, bit)); )
+				cgroup_enable_below_own(h, bit, NULL);
+	cgroup_close();
+}
+
 int cgroup_open(int session_dir_fd, const char *session_id, char *facts, size_t facts_size, struct fault *f)
 {
 	cgroup_close();
@@ -258,11 +279,8 @@ int cgroup_open(int session_dir_fd, const char *session_id, char *facts, size_t 
 	for EACH_HIERARCHY(h)
 		if (h->version == 1 && h->controllers & default_controllers())
 			cgroup_session_directory(h);
-	/* Now, while the caller's processes can still be seen and moved (the warden's PID namespace hides them). The
-	 * rest follows when a limit asks: cpu and cpuset cost every container something. */
-	for (unsigned bit = CGROUP_MEMORY; s->v2 && bit <= CGROUP_PIDS; bit <<= 1)
-		if (s->v2->controllers & bit && !cgroup_hierarchy_of(bit))
-			cgroup_hand_on(s->v2, bit, NULL);
+	for (unsigned bit = 0; s->v2 && (bit = next_default(s->v2, bit)); )
+		cgroup_hand_on(s->v2, bit, NULL);
 	if (write_facts(facts, facts_size, f) < 0) {
 		cgroup_close();
 		return -1;

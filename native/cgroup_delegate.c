@@ -117,10 +117,8 @@ static int refuse(const struct hierarchy *h, unsigned controller, int error, con
 	return fault(f, "cgroup", cgroup_controller_name(controller), error, message);
 }
 
-int cgroup_hand_on(struct hierarchy *h, unsigned controller, struct fault *f)
+int cgroup_enable_below_own(struct hierarchy *h, unsigned controller, struct fault *f)
 {
-	if (h->enabled & controller)
-		return 0;
 	if (!(h->controllers & controller))
 		return refuse(h, controller, ENODEV, "it is not among the cgroup.controllers of the caller's group", f);
 	if (h->blocked)
@@ -138,6 +136,15 @@ int cgroup_hand_on(struct hierarchy *h, unsigned controller, struct fault *f)
 		if (enable(h->own_fd, controller) < 0)
 			return refuse(h, controller, errno, "the kernel refuses it although the caller's group was emptied", f);
 	}
+	return 0;
+}
+
+int cgroup_hand_on(struct hierarchy *h, unsigned controller, struct fault *f)
+{
+	if (h->enabled & controller)
+		return 0;
+	if (cgroup_enable_below_own(h, controller, f) < 0)
+		return -1;
 	if (enable(h->session_fd, controller) < 0)
 		return refuse(h, controller, errno, "the kernel refuses it in the session's group", f);
 	h->enabled |= controller;

@@ -58,8 +58,10 @@ struct hierarchy *cgroup_made_in(const struct cgroup *, unsigned controller);
 /* Makes the session's directory in the hierarchy if it is not there yet. 0, or -1 with errno (also kept in refused). */
 int cgroup_session_directory(struct hierarchy *);
 
-/* cgroup_delegate.c: hands the controller on to the containers' groups. 0 or -1 with the fault. own_fd and
- * session_fd are open. */
+/* cgroup_delegate.c: hands the controller on to groups below the own one, which is emptied for it where that is allowed.
+ * 0 or -1 with the fault. */
+int cgroup_enable_below_own(struct hierarchy *, unsigned controller, struct fault *);
+/* The same, and on to the containers' groups. session_fd is open. */
 int cgroup_hand_on(struct hierarchy *, unsigned controller, struct fault *);
 
 /* cgroup_limit.c: the controllers that the limits need, or -1 with the fault for a key that is unknown. */

@@ -180,11 +180,33 @@ int launch_root(const struct plan *plan, const char *upper, const char *work, co
 
 /* -- mount steps -------------------------------------------------------------------------------------------------------- */
 
+/* Who shares another container's IPC namespace shares its /dev/shm too, as with Docker. The tree can be taken only from inside the
+ * other's mount namespace; once detached it may be hung up anywhere. */
+static int other_shm(int pidfd, struct fault *f)
+{
+	int own = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), tree = -1;
+	if (own < 0 || setns(pidfd, CLONE_NEWNS) < 0)
+		return fault(f, "namespace", "ipc", errno, "cannot enter the other container's mounts");
+	tree = clone_tree(AT_FDCWD, "/dev/shm", false);
+	int error = errno;
+	if (setns(own, CLONE_NEWNS) < 0)
+		return fault(f, "namespace", "mount", errno, NULL);
+	close(own);
+	return tree < 0 ? fault(f, "mount-source", "/dev/shm", error, NULL) : tree;
+}
+
 static int open_sources(struct launch *l, int *device_trees, int *view_trees, struct fault *f)
 {
 	struct plan *plan = l->plan;
 	for (size_t i = 0; i < plan->mount_count; i++) {
 		struct mount_step *m = &plan->mounts[i];
+		if (m->kind == MOUNT_TMPFS && l->ipc_of >= 0 && !strcmp(m->target, "/dev/shm")) {
+			m->kind = MOUNT_BIND;
+			m->source = "/dev/shm of the other container";
+			if ((m->tree = other_shm(l->ipc_of, f)) < 0)
+				return -1;
+			continue;
+		}
 		if (m->kind != MOUNT_BIND)
 			continue;
 		m->tree = clone_tree(AT_FDCWD, m->source, m->recursive);

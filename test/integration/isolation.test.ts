@@ -346,6 +346,8 @@ describe.skipIf(why)('a container', () => {
       const of = async (name: string) => (await other.exec(['readlink', `/proc/1/ns/${name}`])).stdout
       expect(await sh('readlink /proc/self/ns/net', { network: 'container:other' })).toBe(await of('net'))
       expect(await sh('readlink /proc/self/ns/ipc', { ipc: 'container:other' })).toBe(await of('ipc'))
+      await other.exec(['sh', '-c', 'echo shared > /dev/shm/note'])
+      expect(await sh('cat /dev/shm/note', { ipc: 'container:other' })).toBe('shared\n')
       expect(await sh('ps | grep -c "[s]leep 101"', { pid: 'container:other' })).toBe('1\n')
     })
 

@@ -1,6 +1,6 @@
 /**
  * A part of the host that belongs to one test, so that what is found there afterwards was left by that test and by no
- * neighbour: a network namespace with nothing but a loopback, a control group in every hierarchy, and a directory whose
+ * neighbour: a network namespace with a loopback and one address, a control group in every hierarchy, and a directory whose
  * unique name marks all processes and mounts. Processes and mounts stay the host's own. Needs root.
  */
 
@@ -23,6 +23,9 @@ export interface Territory {
   [Symbol.dispose](): void
 }
 
+/** An address of the territory's host that is no loopback. */
+export const OUTSIDE = '203.0.113.1'
+
 export interface TerritoryOptions {
   /** Files of the host that processes here see otherwise: path → path of the replacement. The host does not see it. */
   readonly replace?: (directory: string) => Readonly<Record<string, string>>
@@ -43,7 +46,12 @@ export async function openTerritory(options: TerritoryOptions = {}): Promise<Ter
   try {
     const replaced = Object.entries(options.replace?.(directory) ?? {})
     const binds = replaced.map(([path, by]) => `mount --bind '${by}' '${path}'`)
-    const script = ['ip link set lo up', ...binds, 'echo ready', 'exec cat'].join(' && ')
+    const outside = [
+      'ip link add outside type dummy',
+      `ip address add ${OUTSIDE}/24 dev outside`,
+      'ip link set outside up',
+    ]
+    const script = ['ip link set lo up', ...outside, ...binds, 'echo ready', 'exec cat'].join(' && ')
     const namespaces = replaced.length > 0 ? ['--net', '--mount'] : ['--net']
     keeper = spawn('unshare', [...namespaces, 'sh', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
     const exited = once(keeper, 'exit').then(([code]) => {

@@ -1,0 +1,301 @@
+/** The same engine as an ordinary user: what works, and what says in one sentence that it cannot. */
+
+import { execFileSync } from 'node:child_process'
+import { chmodSync, chownSync, copyFileSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { wardenProgram } from '../../src/engine/where.ts'
+import { expectNothingLeft, type Leftovers, snapshotHost } from '../support/leftovers.ts'
+import { makeRootfs, missingBusybox } from '../support/rootfs.ts'
+import { bundleScenario, type Scenario, startScenario } from '../support/scenario.ts'
+import { OUTSIDE } from '../support/territory.ts'
+import { openUnprivileged, type UnprivilegedTerritory } from '../support/unprivileged.ts'
+import type { Failure, Verbs } from './rootless.scenario.ts'
+
+const reason = process.getuid?.() !== 0 ? 'needs root, to become somebody else' : missingBusybox()
+const noRange = ['newuidmap', 'newgidmap'].some((name) => !existsSync(`/usr/bin/${name}`))
+  ? 'needs newuidmap: apt-get install uidmap'
+  : undefined
+
+const modes = [
+  { ids: 'single', range: false, skip: reason },
+  { ids: 'range', range: true, skip: reason ?? noRange },
+] as const
+
+for (const { ids, skip } of modes) if (skip) console.warn(`skipped: rootless, ids "${ids}": ${skip}`)
+
+type Asked = { [V in keyof Verbs]: (argument: Parameters<Verbs[V]>[0]) => Promise<ReturnType<Verbs[V]>> }
+
+describe.each(modes)('as an ordinary user with ids "$ids"', ({ ids, range, skip }) => {
+  describe.skipIf(skip)(`(${skip ?? 'here'})`, () => {
+    let territory: UnprivilegedTerritory
+    let rootfs: { directory: string }
+    let before: Leftovers
+    let scenario: Scenario
+    let engine: Asked
+    let info: ReturnType<Verbs['open']>
+
+    beforeAll(async () => {
+      territory = await openUnprivileged({ range })
+      const { directory, uid } = territory
+      rootfs = { directory: join(directory, 'user', 'rootfs') }
+      makeRootfs(rootfs.directory)
+      execFileSync('chown', ['-hR', `${uid}:${uid}`, rootfs.directory])
+      // A checkout may lie where others cannot read.
+      copyFileSync(wardenProgram(), join(directory, 'mayfly-warden'))
+      chmodSync(join(directory, 'mayfly-warden'), 0o755)
+      await bundleScenario(source, join(directory, 'scenario.mjs'))
+      execFileSync('tar', ['-C', rootfs.directory, '-cf', join(territory.home, 'rootfs.tar'), '.'])
+    })
+
+    afterAll(() => territory?.[Symbol.dispose]())
+
+    beforeEach(async () => {
+      before = snapshotHost(territory)
+      await begin()
+    })
+
+    // Each test with a session of its own, and each ends with the proof that it has left nothing.
+    afterEach(async () => {
+      scenario.process.kill('SIGKILL')
+      await scenario.ended
+      await expectNothingLeft(territory, before)
+    })
+
+    const begin = async () => {
+      const node = [process.execPath, join(territory.directory, 'scenario.mjs')]
+      scenario = startScenario([...territory.enterAsUser, ...node], {
+        MAYFLY_WARDEN: join(territory.directory, 'mayfly-warden'),
+      })
+      const ask = async (verb: string, argument: unknown) => {
+        scenario.tell(JSON.stringify([verb, argument]))
+        const answer = await scenario.fact<{ value: unknown } | Failure>()
+        if ('error' in answer) throw Object.assign(new Error(answer.error.message), answer.error)
+        return answer.value
+      }
+      engine = new Proxy({} as Asked, { get: (_, verb: string) => (argument: unknown) => ask(verb, argument) })
+      info = await engine.open({})
+    }
+
+    const sh = (script: string, more: object = {}) => engine.run({ rootfs, command: ['sh', '-c', script], ...more })
+    const code = (expected: string, more: object = {}) => expect.objectContaining({ code: expected, ...more })
+    const ownId = () => String(territory.uid)
+
+    test('tells what it is', () => {
+      expect(info).toMatchObject({ rootless: true, ids, home: join(territory.home, '.local/share/mayfly') })
+    })
+
+    test('runs a program as root of its own, which is the user outside', async () => {
+      const result = await sh('id -u; echo out; echo err >&2; cat /proc/self/uid_map; exit 3')
+      expect(result).toMatchObject({ exitCode: 3, stderr: 'err\n' })
+      const [uid, out, map] = result.stdout.split('\n')
+      expect([uid, out]).toEqual(['0', 'out'])
+      expect(map!.trim().split(/\s+/)).toEqual(['0', ownId(), '1'])
+    })
+
+    test('changes, deletes and replaces what is in the image, and the image stays as it was', async () => {
+      const listing = () => execFileSync('ls', ['-lR', rootfs.directory], { encoding: 'utf8' })
+      const image = listing()
+      const script =
+        'echo more >> /etc/passwd; tail -n 1 /etc/passwd; rm -r /home /etc/group; mkdir /home; ls -A /home; ls /etc; mv /etc /gone'
+      expect(await sh(script)).toMatchObject({ exitCode: 0, stderr: '', stdout: expect.stringMatching(/^more\n/) })
+      expect((await sh(script)).stdout).not.toMatch(/alice|group/)
+      expect(listing()).toBe(image)
+    })
+
+    test('keeps what is deleted deleted when the container starts again', async () => {
+      await engine.start({
+        rootfs,
+        name: 'again',
+        remove: false,
+        command: ['sh', '-c', 'rm -rf /home; mkdir -p /home/new; sleep 1000'],
+      })
+      await expect
+        .poll(() => engine.exec({ name: 'again', command: ['ls', '/home'] }))
+        .toMatchObject({ stdout: 'new\n' })
+    })
+
+    test('takes a tar as root file system', async () => {
+      const result = await engine.run({
+        rootfs: { tar: join(territory.home, 'rootfs.tar') },
+        command: ['cat', '/etc/group'],
+      })
+      expect(result).toMatchObject({ exitCode: 0, stdout: readFileSync(join(rootfs.directory, 'etc/group'), 'utf8') })
+    })
+
+    test('runs programs in a container, and keeps its log', async () => {
+      await engine.start({ rootfs, name: 'logger', command: ['sh', '-c', 'echo one; echo two >&2; sleep 1000'] })
+      expect(await engine.exec({ name: 'logger', command: ['sh', '-c', 'hostname; exit 4'] })).toMatchObject({
+        exitCode: 4,
+      })
+      await expect.poll(() => engine.logs({ name: 'logger' })).toBe('one\ntwo\n')
+    })
+
+    test('stops a container', async () => {
+      await engine.start({
+        rootfs,
+        name: 'stopped',
+        command: ['sh', '-c', 'trap "exit 5" TERM; echo up; while :; do sleep 0.1; done'],
+      })
+      await expect.poll(() => engine.logs({ name: 'stopped' })).toBe('up\n')
+      expect(await engine.stop({ name: 'stopped' })).toMatchObject({ exitCode: 5 })
+    })
+
+    test('mounts tmpfs and directories of the user', async () => {
+      const mounts = [
+        { type: 'tmpfs', target: '/var' },
+        { type: 'bind', source: territory.home, target: '/mnt/bound', readonly: true },
+      ] as const
+      const result = await sh('df /var | grep -c tmpfs; ls /mnt/bound; touch /mnt/bound/no 2>&1', {
+        mounts,
+        scratch: 'memory',
+      })
+      expect(result.stdout).toMatch(/^1\nrootfs\nrootfs.tar\ntouch: .*Read-only file system\n$/)
+    })
+
+    test('publishes TCP and UDP ports', async () => {
+      const command = ['sh', '-c', 'nc -lu -p 53 -e cat & exec nc -lk -p 80 -e cat']
+      const { ports } = await engine.start({
+        rootfs,
+        name: 'echo',
+        command,
+        ports: [80, { container: 53, protocol: 'udp' }],
+      })
+      await engine.waitForPort({ name: 'echo', port: 80 })
+      expect(await engine.talk({ port: ports['80/tcp']!, protocol: 'tcp', word: 'hello' })).toBe('hello')
+      expect(await engine.talk({ port: ports['80/tcp']!, protocol: 'tcp', word: 'hello', host: '::1' })).toBe('hello')
+      expect(await engine.talk({ port: ports['53/udp']!, protocol: 'udp', word: 'hello' })).toBe('hello')
+    })
+
+    test('finds containers by their names', async () => {
+      await engine.start({
+        rootfs,
+        name: 'web',
+        command: ['sh', '-c', 'echo page > /tmp/index.html; exec httpd -f -p 80 -h /tmp'],
+      })
+      await engine.waitForPort({ name: 'web', port: 80 })
+      expect(await sh('wget -q -O - http://web/')).toMatchObject({ exitCode: 0, stdout: 'page\n' })
+    })
+
+    test('reaches the outside, or says why not', async () => {
+      const port = await engine.serve({ address: OUTSIDE })
+      const result = await sh(`nc -w 5 ${OUTSIDE} ${port}`)
+      if (info.hasEgress) expect(result).toMatchObject({ exitCode: 0, stdout: 'outside\n' })
+      else {
+        expect(result.exitCode).not.toBe(0)
+        expect(info.warnings.join()).toMatch(/outside|egress|internet/i)
+      }
+    })
+
+    test('runs where there is no network of its own', async () => {
+      expect(await sh('ls /sys/class/net; echo fine', { network: 'none' })).toMatchObject({
+        exitCode: 0,
+        stdout: 'lo\nfine\n',
+      })
+      expect(await sh('echo fine', { network: 'host' })).toMatchObject({ exitCode: 0, stdout: 'fine\n' })
+    })
+
+    test.each([
+      ['memory', { memoryBytes: 64 * 1024 * 1024 }],
+      ['pids', { pids: 20 }],
+      ['cpu', { cpus: 1 }],
+    ])('says that a limit on %s needs a delegated control group, and runs without', async (controller, limits) => {
+      const message = expect.stringMatching(new RegExp(`${controller}.*delegated`))
+      await expect(sh('true', { limits })).rejects.toEqual(code('LIMIT_UNAVAILABLE', { message }))
+      expect(await sh('true')).toMatchObject({ exitCode: 0 })
+    })
+
+    if (ids === 'single') {
+      test('says in one sentence that there are no other users', async () => {
+        const refused = sh('true', { user: 'nobody' })
+        await expect(refused).rejects.toEqual(
+          code('NOT_SUPPORTED', { message: expect.stringMatching(/subuid|newuidmap/) }),
+        )
+        await expect(refused).rejects.toEqual(code('NOT_SUPPORTED', { message: expect.not.stringContaining('\n') }))
+        await engine.start({ rootfs, name: 'one', command: ['sleep', '1000'] })
+        expect((await sh('touch /tmp/file; chown alice /tmp/file')).stderr).toMatch(/Invalid argument/)
+      })
+    } else {
+      test('has other users, and files of theirs go with the container', async () => {
+        const result = await sh('id -u; id -g; echo mine > /tmp/file; stat -c %u:%g /tmp/file', { user: 'nobody' })
+        expect(result).toMatchObject({ exitCode: 0, stdout: '65534\n65534\n65534:65534\n' })
+        const script =
+          'mkdir -m 700 /tmp/his && touch /tmp/his/file && chown -R alice:alice /tmp/his && su alice -c "ls /tmp/his"'
+        expect(await sh(script)).toMatchObject({ exitCode: 0, stdout: 'file\n' })
+      })
+    }
+
+    describe('ends without a trace', () => {
+      const command = [
+        'sh',
+        '-c',
+        'mkdir -m 700 /tmp/d; touch /tmp/d/f; chown -R nobody /tmp/d; trap "" TERM; while :; do sleep 1; done',
+      ]
+      const startSome = async () => {
+        await engine.start({ rootfs, name: 'a', command, ports: [80] })
+        await engine.start({ rootfs, name: 'b', command, scratch: 'memory', tmpfs: { '/var': '' } })
+        if (range) await engine.start({ rootfs, name: 'c', command: ['sleep', '1000'], user: 'nobody' })
+        const now = snapshotHost(territory)
+        expect(now.process.filter((line) => line.includes('sleep')).length).toBeGreaterThan(1)
+        expect(now.session).toEqual([info.session])
+      }
+      const pidsOf = (name: string) =>
+        snapshotHost(territory)
+          .process.filter((line) => line.includes(`(${name})`))
+          .map((line) => Number.parseInt(line, 10))
+      const kill = (pids: number[]) => {
+        expect(pids.length).toBeGreaterThan(0)
+        for (const pid of pids) process.kill(pid, 'SIGKILL')
+      }
+
+      test('when it is closed', async () => {
+        await startSome()
+        await engine.close({})
+        const node = snapshotHost(territory).process.filter((line) => line.startsWith(`${scenario.pid} `))
+        await expectNothingLeft(territory, { ...before, process: [...before.process, ...node] }, { withinMs: 0 })
+      })
+
+      test('when node is killed', async () => {
+        await startSome()
+        kill([scenario.pid])
+        await expectNothingLeft(territory, before)
+      })
+
+      test('when the warden is killed', async () => {
+        await startSome()
+        kill(pidsOf('mayfly-warden'))
+        const node = snapshotHost(territory).process.filter((line) => line.startsWith(`${scenario.pid} `))
+        await expectNothingLeft(territory, { ...before, process: [...before.process, ...node] })
+      })
+
+      test('when all are killed: directories go at the next start', async () => {
+        await startSome()
+        kill([...pidsOf('mayfly-launcher'), ...pidsOf('mayfly-warden'), scenario.pid])
+        await scenario.ended
+        await expectNothingLeft(territory, before, { untilNextStart: true })
+        const left = info.session
+        await begin()
+        for (const deadline = Date.now() + 2_000; existsSync(left) && Date.now() < deadline; ) await sleep(10)
+        expect(readdirSync(join(info.home, 'sessions'))).toEqual([info.session.slice(-12)])
+      })
+    })
+
+    test('limits containers where control groups are delegated', async () => {
+      for (const group of territory.groups)
+        for (const file of ['', ...readdirSync(group)]) chownSync(join(group, file), territory.uid, territory.uid)
+      scenario.process.kill('SIGKILL')
+      await scenario.ended
+      await begin()
+      const script = 'for i in $(seq 30); do sleep 1 & done; wait'
+      expect((await sh(script, { limits: { pids: 10 } })).stderr).toMatch(/can't fork/)
+      const hungry = await sh('tail /dev/zero', { limits: { memoryBytes: 16 * 1024 * 1024 } })
+      expect(hungry).toMatchObject({ oomKilled: true, signal: 'SIGKILL' })
+      await engine.start({ rootfs, name: 'frozen', command: ['sleep', '1000'] })
+      expect(await engine.pause({ name: 'frozen' })).toBe('paused')
+    })
+  })
+})
+
+const source = fileURLToPath(new URL('./rootless.scenario.ts', import.meta.url))
