@@ -949,10 +949,13 @@ static void empties_a_delegated_scope(void)
 	}
 	/* As the launcher does: room is made outside, the session opened in a PID namespace that does not show the caller. */
 	cgroup_make_room();
+	CHECK(access("/sys/fs/cgroup/test.scope/mayfly-callers", F_OK) == 0, "%s", strerror(errno));
 	CHECK(unshare(CLONE_NEWPID) == 0, "%s", strerror(errno));
 	pid_t warden = fork();
 	if (warden == 0) {
-		CHECK(mount("proc", "/proc", "proc", 0, NULL) == 0, "%s", strerror(errno));
+		CHECK(unshare(CLONE_NEWNS) == 0 && mount("proc", "/proc", "proc", 0, NULL) == 0, "%s", strerror(errno));
+		check_all_controllers();
+		cgroup_make_room();                            /* a second session, of a caller that is in mayfly-callers now */
 		check_all_controllers();
 		fflush(NULL);
 		_exit(0);

@@ -23,7 +23,7 @@ export interface Territory {
   [Symbol.dispose](): void
 }
 
-/** An address of the territory's host that is no loopback. */
+/** An address of the territory's host outside of 127.0.0.0/8. */
 export const OUTSIDE = '203.0.113.1'
 
 export interface TerritoryOptions {
@@ -46,12 +46,13 @@ export async function openTerritory(options: TerritoryOptions = {}): Promise<Ter
   try {
     const replaced = Object.entries(options.replace?.(directory) ?? {})
     const binds = replaced.map(([path, by]) => `mount --bind '${by}' '${path}'`)
-    const outside = [
-      'ip link add outside type dummy',
-      `ip address add ${OUTSIDE}/24 dev outside`,
-      'ip link set outside up',
-    ]
-    const script = ['ip link set lo up', ...outside, ...binds, 'echo ready', 'exec cat'].join(' && ')
+    const script = [
+      'ip link set lo up',
+      `ip address add ${OUTSIDE}/32 dev lo`,
+      ...binds,
+      'echo ready',
+      'exec cat',
+    ].join(' && ')
     const namespaces = replaced.length > 0 ? ['--net', '--mount'] : ['--net']
     keeper = spawn('unshare', [...namespaces, 'sh', '-c', script], { stdio: ['pipe', 'pipe', 'inherit'] })
     const exited = once(keeper, 'exit').then(([code]) => {
