@@ -102,7 +102,8 @@ static void dispatch(struct connection *c, struct waiting *w)
 	else if (!strcmp(r.verb, "exec")) {
 		connection_read(c, false);
 		exec_open(c, &r);
-	} else if (!strcmp(r.verb, "copy-in") || !strcmp(r.verb, "copy-out") || !strcmp(r.verb, "unpack") || !strcmp(r.verb, "delete"))
+	} else if (!strcmp(r.verb, "copy-in") || !strcmp(r.verb, "copy-out") || !strcmp(r.verb, "unpack") || !strcmp(r.verb, "delete") ||
+		 !strcmp(r.verb, "move"))
 		archive_open(c, &r);
 	else {
 		fault(&f, "request", r.verb, EINVAL, "unknown verb");

@@ -189,8 +189,8 @@ static bool has_clone3(void)
 	return syscall(SYS_clone3, NULL, (size_t)0) < 0 && errno == EINVAL;
 }
 
-/* {"mode":…,"controllers":{…}} */
-static int write_facts(char *facts, size_t size, struct fault *f)
+/* {"mode":…,"controllers":{…}}; "{}" where the paths are too long for the caller's buffer: no reason not to start. */
+static void write_facts(char *facts, size_t size)
 {
 	bool v1 = false, v2 = false;
 	struct json list = {0}, all = {0};
@@ -230,10 +230,11 @@ static int write_facts(char *facts, size_t size, struct fault *f)
 	if (fits) {
 		memcpy(facts, all.text, all.length);
 		facts[all.length - 1] = '\0';
+	} else {
+		snprintf(facts, size, "{}");
 	}
 	json_free(&list);
 	json_free(&all);
-	return fits ? 0 : fault(f, "cgroup", "facts", ENOSPC, NULL);
 }
 
 /* Version 2's controllers that each container wants for its accounting. cpu and cpuset wait for a limit: they cost every
@@ -281,10 +282,7 @@ int cgroup_open(int session_dir_fd, const char *session_id, char *facts, size_t 
 			cgroup_session_directory(h);
 	for (unsigned bit = 0; s->v2 && (bit = next_default(s->v2, bit)); )
 		cgroup_hand_on(s->v2, bit, NULL);
-	if (write_facts(facts, facts_size, f) < 0) {
-		cgroup_close();
-		return -1;
-	}
+	write_facts(facts, facts_size);
 	return 0;
 }
 

@@ -8,16 +8,17 @@
 #include <stdint.h>
 #include "fault.h"
 
-/* Pure version 2: where the caller's group holds processes and may be emptied (cgroup_delegate.c says when), moves them to
- * a group below, so that controllers can be handed on. To be called by the launcher, before it makes the warden's PID
- * namespace: from inside, the caller's processes can be neither seen nor moved, and limits would fail. Does nothing on
- * other machines, never fails; what could not be done is told when a limit asks for it. May be called again. */
+/* Pure version 2: where the caller's group holds processes and may be emptied (cgroup_delegate.c says when), moves
+ * them to a group below, so that controllers can be handed on. To be called by the launcher, before it makes the
+ * warden's PID namespace: from inside, the caller's processes can be neither seen nor moved, and limits would fail.
+ * Does nothing on other machines, never fails; what could not be done is told when a limit asks for it. May be
+ * called again. */
 void cgroup_make_room(void);
 
 /* Finds the hierarchies (mountinfo, /proc/self/cgroup) and makes the session's groups where that is allowed. Never
  * fails for want of permission: what is missing is only told when a limit asks for it. Writes <dir_fd>/cgroups.
  * facts: JSON object text for the ready event, {"mode":"v1|v2|hybrid|none","controllers":{"memory":
- * "v1 /sys/fs/cgroup/memory/…"|"not delegated: …",…}}; as long as the paths are, 8 KiB do for all but odd machines. */
+ * "v1 /sys/fs/cgroup/memory/…"|"not delegated: …",…}}; {} where that does not fit. */
 int cgroup_open(int session_dir_fd, const char *session_id, char *facts, size_t facts_size, struct fault *);
 /* Removes every group of the session; kills what is left inside. Every struct cgroup is removed before, or never used
  * again. */

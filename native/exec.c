@@ -150,6 +150,7 @@ static void finish(struct exec *e)
 }
 
 static void source_ready(struct watch *w, uint32_t events);
+static void read_status(struct watch *w, uint32_t events);
 
 /* Reads only what the client takes: while a chunk waits to be sent, the pipe holds the program back. */
 static void source_pump(struct source *s)
@@ -180,6 +181,11 @@ static void source_ready(struct watch *w, uint32_t events)
 	struct source *s = container_of(w, struct source, watch);
 	struct exec *e = s->exec;
 	(void)events;
+	/* The reply comes first. The program's execve closed the status socket before it could write, so its end is there by now. */
+	if (!e->replied && e->status.fd >= 0)
+		read_status(&e->status, 0);
+	if (!e->replied && e->connection)
+		return;
 	source_pump(s);
 	finish(e);
 }

@@ -207,6 +207,14 @@ static int open_sources(struct launch *l, int *device_trees, int *view_trees, st
 				return -1;
 			continue;
 		}
+		/* An unprivileged mounter gets a new proc or sysfs only while its mount namespace holds one that is wholly visible
+		 * (mount_too_revealing() in fs/namespace.c): the host's, which is about to go. */
+		if (m->kind == MOUNT_PROC || m->kind == MOUNT_SYSFS) {
+			m->tree = new_mount(m->kind == MOUNT_PROC ? "proc" : "sysfs", m->data, (unsigned)m->attributes);
+			if (m->tree < 0)
+				return fault(f, "mount", m->target, errno, errno == EPERM
+					? "a new one is refused where the old one has parts covered, as in an unprivileged container" : NULL);
+		}
 		if (m->kind != MOUNT_BIND)
 			continue;
 		m->tree = clone_tree(AT_FDCWD, m->source, m->recursive);
@@ -347,10 +355,9 @@ static int mount_steps(struct launch *l, const int *view_trees, int *proc_fd, st
 			close(target);
 			continue;
 		}
-		int mount_fd = new_mount(TYPES[m->kind], m->data, (unsigned)m->attributes);
+		int mount_fd = m->tree >= 0 ? m->tree : new_mount(TYPES[m->kind], m->data, (unsigned)m->attributes);
 		if (mount_fd < 0)
-			return fault(f, "mount", m->target, errno, m->kind == MOUNT_PROC && errno == EPERM
-				? "a new /proc is refused where the old one has parts covered, as in an unprivileged container" : NULL);
+			return fault(f, "mount", m->target, errno, NULL);
 		if (hang(mount_fd, target) < 0)
 			return fault(f, "mount", m->target, errno, NULL);
 		close(target);

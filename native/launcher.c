@@ -40,6 +40,9 @@
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
 #endif
+#ifndef MAYFLY_SELF
+#define MAYFLY_SELF "/proc/self/exe" /* what is PID 1 of containers that want one; a sanitized build needs libraries they do not have */
+#endif
 
 enum { CONTROL_FD = 3, SOCKET_PATH_MAX = 107 };
 
@@ -254,12 +257,12 @@ static _Noreturn void become_warden(int bulk, int host_ns, int self_exe, int soc
 {
 	/* The kernel kills us when the launcher dies; if it did between clone and here, its end of the socket tells. */
 	struct pollfd peer = {socket_fd, 0, 0};
-	char byte;
+	pid_t pids[2];
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (poll(&peer, 1, 0) < 0 || peer.revents & POLLHUP)
 		_exit(1);
-	/* Wait for the id maps. */
-	if (read(go, &byte, 1) != 1)
+	/* Wait for the id maps; and who we are in the host's eyes, only the launcher knows. */
+	if (read(go, pids, sizeof(pids)) != sizeof(pids))
 		_exit(1);
 	close(go);
 	sigset_t none;
@@ -276,7 +279,7 @@ static _Noreturn void become_warden(int bulk, int host_ns, int self_exe, int soc
 	struct warden_start start = {
 		.home = at.home, .id = at.id, .directory = at.directory, .resolvers = at.resolvers, .id_mode = id_mode,
 		.control = CONTROL_FD, .bulk = bulk, .spawn = spawn_fd, .directory_fd = at.directory_fd, .host_net_ns = host_ns, .self_exe = warden_exe,
-		.rootless = at.rootless, .network = at.network,
+		.rootless = at.rootless, .network = at.network, .pid = pids[0], .launcher_pid = pids[1],
 	};
 	fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
 	_exit(warden_run(&start));
@@ -294,13 +297,20 @@ int launcher_main(int argc, char **argv)
 		fault(&f, "exec", "mayfly-warden", errno, "cannot run from a sealed copy of itself");
 		return fail(&f);
 	}
+	/* Once more, so that nobody has to wait for us: of a worker thread that was terminated nobody would, and node would keep a zombie. */
+	pid_t self = fork();
+	if (self != 0) {
+		if (self < 0)
+			fault(&f, "namespace", "launcher", errno, "fork");
+		_exit(self < 0 ? fail(&f) : 0);
+	}
 	setsid();
 	prctl(PR_SET_NAME, "mayfly-launcher", 0, 0, 0);
 	umask(022);
 	at.rootless = geteuid() != 0;
 	if (read_arguments(argc, argv, &f) < 0 || open_session(&bulk, &f) < 0)
 		return fail(&f);
-	int self_exe = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int self_exe = open(MAYFLY_SELF, O_RDONLY | O_CLOEXEC);
 	int host_ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	sigset_t set;
 	sigemptyset(&set);
@@ -321,6 +331,7 @@ int launcher_main(int argc, char **argv)
 	struct idmap map = {0};
 	if (at.rootless)
 		idmap_plan(&map);
+	cgroup_make_room(); /* here, where the caller's processes can still be seen */
 	pid_t warden = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 	if (warden == 0) {
 		close(go[1]);
@@ -347,7 +358,8 @@ int launcher_main(int argc, char **argv)
 	}
 	/* Node must see the warden's end of control close when the warden goes: no copy may stay here. */
 	close(CONTROL_FD);
-	if (write(go[1], "g", 1) != 1)
+	pid_t pids[2] = {warden, getpid()};
+	if (write(go[1], pids, sizeof(pids)) != sizeof(pids))
 		kill(warden, SIGKILL);
 	close(go[1]);
 	pid_t sweeper = fork();
@@ -360,6 +372,8 @@ int launcher_main(int argc, char **argv)
 		_exit(0);
 	}
 	int code = serve(warden, warden_pidfd, sockets[0], spawns[0], signal_fd, self_exe);
+	if (code > 128) /* node reads it where it looks for the reason that control ended */
+		dprintf(STDERR_FILENO, "the warden was killed by signal %d\n", code - 128);
 	spawn_kill_all();
 	if (at.user_ns >= 0 && setns(at.user_ns, CLONE_NEWUSER) < 0)
 		return code;

@@ -1,4 +1,5 @@
 /* One binary, four lives: launcher (and, in its child, warden), probe for the doctor, and PID 1 of containers that ask for one. */
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,8 +11,28 @@
 #define MAYFLY_VERSION "0.0.0"
 #endif
 
+#ifdef __SANITIZE_ADDRESS__
+#include <fcntl.h>
+#include <stdlib.h>
+
+void __sanitizer_set_report_fd(void *);
+
+/* Reports of a sanitized build go to a file opened now: whatever root and stderr the process that finds a bug has by then. Children
+ * inherit it until they become the container's program. */
+static void report_to_file(void)
+{
+	const char *path = getenv("MAYFLY_SANITIZER_REPORT");
+	int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
+	if (fd >= 0)
+		__sanitizer_set_report_fd((void *)(intptr_t)fd);
+}
+#else
+static void report_to_file(void) {}
+#endif
+
 int main(int argc, char **argv)
 {
+	report_to_file();
 	if (argc > 0 && !strcmp(argv[0], "mayfly-init"))
 		return init_main(argc, argv);
 	if (argc > 1 && !strcmp(argv[1], "launch"))

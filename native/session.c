@@ -271,7 +271,8 @@ static void say_ready(const struct warden_start *s, const char *cgroups)
 {
 	char warnings[600] = "[]";
 	struct json *j = event_begin("ready");
-	json_number(j, "pid", getpid());
+	json_number(j, "pid", s->pid);
+	json_number(j, "launcher", s->launcher_pid);
 	json_string(j, "version", MAYFLY_VERSION);
 	json_string(j, "session", s->directory);
 	json_bool(j, "rootless", s->rootless);

@@ -31,6 +31,8 @@ static bool flush(struct connection *c)
 	return true;
 }
 
+static void all_sent(struct connection *c);
+
 static void ready(struct watch *w, uint32_t events)
 {
 	struct connection *c = container_of(w, struct connection, watch);
@@ -42,8 +44,7 @@ static void ready(struct watch *w, uint32_t events)
 	}
 	if (had_output && !c->out_length) {
 		if (c->ending) {
-			if (c->gone)
-				c->gone(c);
+			all_sent(c);
 			return;
 		}
 		update(c);
@@ -138,15 +139,58 @@ bool connection_busy(const struct connection *c)
 	return c->out_length > 0;
 }
 
+/* A socket closed with input unread resets the connection, and the peer may lose what it has not read yet: our last words. So it is
+ * read on, into nothing, until the peer closes too; it has this long. */
+enum { LINGER_US = 5000000 };
+
+struct farewell { struct watch watch; struct timer timer; };
+
+static void farewell_end(struct farewell *l)
+{
+	int fd = l->watch.fd;
+	loop_forget(&l->watch);
+	timer_clear(&l->timer);
+	close(fd);
+	free(l);
+}
+
+static void farewell_input(struct watch *w, uint32_t events)
+{
+	static char nothing[65536];
+	(void)events;
+	ssize_t got = recv(w->fd, nothing, sizeof(nothing), MSG_DONTWAIT);
+	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+		farewell_end(container_of(w, struct farewell, watch));
+}
+
+static void farewell_overdue(struct timer *timer)
+{
+	farewell_end(container_of(timer, struct farewell, timer));
+}
+
+static void all_sent(struct connection *c)
+{
+	struct farewell *l = c->feed ? calloc(1, sizeof(*l)) : NULL; /* without a feed the peer was not asked to send anything */
+	if (l) {
+		shutdown(c->fd, SHUT_WR);
+		loop_forget(&c->watch);
+		if (loop_watch(&l->watch, c->fd, EPOLLIN, farewell_input) == 0) {
+			timer_set(&l->timer, LINGER_US, farewell_overdue);
+			c->fd = -1;
+		} else
+			free(l);
+	}
+	if (c->gone)
+		c->gone(c);
+}
+
 void connection_end(struct connection *c)
 {
 	c->ending = true;
 	c->reading = false;
-	shutdown(c->fd, SHUT_RD);
-	if (!c->out_length) {
-		if (c->gone)
-			c->gone(c);
-	} else
+	if (!c->out_length)
+		all_sent(c);
+	else
 		update(c);
 }
 

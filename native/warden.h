@@ -28,6 +28,7 @@ struct warden_start {
 	const char *home, *id, *directory, *resolvers, *id_mode;
 	int control, bulk, spawn, directory_fd, host_net_ns, self_exe;
 	bool rootless, network;
+	pid_t pid, launcher_pid;             /* as the host numbers them */
 };
 int warden_run(const struct warden_start *);
 

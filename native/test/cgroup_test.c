@@ -947,7 +947,8 @@ static void empties_a_delegated_scope(void)
 		for (;;)
 			pause();
 	}
-	/* As the launcher does: room is made outside, the session opened in a PID namespace that does not show the caller. */
+	/* As the launcher does: room is made outside, the session opened in a PID namespace that does not show the
+	 * caller. */
 	cgroup_make_room();
 	CHECK(access("/sys/fs/cgroup/test.scope/mayfly-callers", F_OK) == 0, "%s", strerror(errno));
 	CHECK(unshare(CLONE_NEWPID) == 0, "%s", strerror(errno));

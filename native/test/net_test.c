@@ -1060,6 +1060,21 @@ static int count_links(int ns, const char *prefix)
 	return count;
 }
 
+/* How many uplinks the host has, once there are no more than wanted; the kernel removes them a little later. */
+static int links_left(int wanted)
+{
+	int left = -1;
+	for (int i = 0; i < 300 && (left = count_links(host_ns, "mf-")) > wanted; i++)
+		usleep(10000);
+	return left;
+}
+
+static long forwards(const void *argument)
+{
+	(void)argument;
+	return read_number("/proc/sys/net/ipv4/ip_forward");
+}
+
 static void figures(void)
 {
 	struct fault f = {0};
@@ -1108,6 +1123,9 @@ static void test_session(bool rooted)
 	if (rooted) {
 		expect_equal(run(host_ns, other_session, NULL), 1);
 		expect(strcmp(board->text, facts.subnet) != 0);
+		/* That one has just ended without a word, as one that is killed. */
+		expect_equal(links_left(1), 1);
+		expect_equal(run(host_ns, forwards, NULL), 0);
 	}
 	net_give_back(one, false);
 	net_give_back(other, false);
@@ -1164,12 +1182,7 @@ int main(int argc, char **argv)
 				/* The router's namespace dies with its last descriptor; the kernel cleans up a little later. */
 				close(router_ns);
 				router_ns = new_namespace();
-				int left = 1;
-				for (int i = 0; i < 300 && left; i++) {
-					usleep(10000);
-					left = count_links(host_ns, "mf-");
-				}
-				expect_equal(left, 0);
+				expect_equal(links_left(0), 0);
 			}
 			printf("%s: %u checks, %u failed\n", rooted ? "root" : "rootless", checks, failures);
 			_exit(failures ? 1 : 0);

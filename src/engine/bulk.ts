@@ -5,6 +5,7 @@
  */
 
 import { connect, type Socket } from 'node:net'
+import { nextTick } from './clock.js'
 import { type FrameHandler, FrameReader } from './frames.js'
 
 export interface BulkHandler extends FrameHandler {
@@ -44,7 +45,7 @@ export class Bulk {
   /** Sends bytes; `done` comes when more may be written, also when the other side has gone (the bytes are dropped then). */
   write(bytes: Uint8Array, done: () => void): void {
     if (this.#hasEnded || this.#socket.writableEnded) {
-      process.nextTick(done)
+      nextTick(done)
       return
     }
     this.hold()

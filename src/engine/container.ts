@@ -438,7 +438,7 @@ export class Container implements AsyncDisposable {
   async copyIn(path: string, archive: ByteSource, { keepOwners = true, signal }: CopyInOptions = {}): Promise<void> {
     const words = ['id', this.id, 'path', path, 'chown', keepOwners ? '1' : '0']
     const attempt = { verb: `copy to ${path} of`, container: this.name }
-    await sendArchive(this.#context.session, 'copy-in', words, archive, attempt, signal)
+    await sendArchive(this.#context.session, 'copy-in', words, archive, attempt, this.#untilRemoved(signal))
   }
 
   /**
@@ -448,7 +448,7 @@ export class Container implements AsyncDisposable {
    */
   copyOut(path: string, { signal }: CopyOptions = {}): AsyncIterableIterator<Uint8Array> {
     const attempt = { verb: `copy ${path} from`, container: this.name }
-    return receiveArchive(this.#context.session, ['id', this.id, 'path', path], attempt, signal)
+    return receiveArchive(this.#context.session, ['id', this.id, 'path', path], attempt, this.#untilRemoved(signal))
   }
 
   /** Removes it, running or not. Quiet when it or the engine is gone already. */
@@ -465,6 +465,11 @@ export class Container implements AsyncDisposable {
     const reply = await this.#context.session.request(verb, ['id', this.id, ...words])
     if (!reply.ok) throw refusalError(reply, { verb: sentence, container: this.name })
     return reply
+  }
+
+  #untilRemoved(signal: AbortSignal | undefined): AbortSignal {
+    const { ending } = this.#life
+    return signal ? AbortSignal.any([signal, ending]) : ending
   }
 
   #logSource(verb: string): LogSource {

@@ -1,5 +1,7 @@
 /** Waits that end: by what is waited for, by a timeout, or by an AbortSignal. */
 
+import { clearTimeout, setTimeout } from './clock.js'
+
 export interface WaitOptions {
   /** Milliseconds. @default 60000 */
   readonly timeoutMs?: number

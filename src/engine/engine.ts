@@ -62,8 +62,10 @@ export interface RunResult extends ContainerExit {
 export interface EngineInfo {
   /** Of the native program. */
   readonly version: string
-  /** Process id of the native program on the host: the launcher, whose child is the warden. */
+  /** Process id of the warden on the host. */
   readonly pid: number
+  /** Process id of its parent, which cleans up after it. */
+  readonly launcher: number
   /** The store's directory. */
   readonly home: string
   /** Directory of this session, gone with it. */
@@ -175,7 +177,8 @@ export class Engine implements AsyncDisposable {
     const { facts } = this.#session
     return {
       version: facts.version,
-      pid: this.#session.pid,
+      pid: facts.pid,
+      launcher: facts.launcher,
       home: this.#store.home,
       session: facts.session,
       rootless: facts.rootless,
@@ -551,6 +554,7 @@ export class Engine implements AsyncDisposable {
       const hint = 'stop it first, or remove it with force'
       return Promise.reject(new MayflyError('CONTAINER_RUNNING', message, { container: life.name, hint }))
     }
+    life.end()
     const removal = this.#session.request('remove', ['id', life.id, 'force', force ? '1' : '0']).then((reply) => {
       // No such container: it is gone already, which is what was wanted.
       if (!reply.ok && reply.step !== 'id') throw refusalError(reply, { verb: 'remove', container: life.name })

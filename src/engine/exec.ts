@@ -271,7 +271,8 @@ function toExecOptions(options: ExecOptions | readonly string[]): ExecOptions {
 /** Synchronous but for the first time that a seccomp program is used. */
 function prepare(context: EngineContext, life: Life, options: ExecOptions): Launch | Promise<Launch> {
   const complete = validateExec(options)
-  if (!life.isRunning) {
+  // In a paused container it would be frozen before its first instruction.
+  if (life.state !== 'running') {
     throw new MayflyError('CONTAINER_NOT_RUNNING', `Cannot exec in "${life.name}": it is ${life.state}`, {
       container: life.name,
     })

@@ -5,6 +5,7 @@
  * watches; a watcher hears the present first, so that nothing can slip between looking and listening.
  */
 
+import { MayflyError } from './errors.js'
 import type { CompleteContainerOptions } from './launch/complete.js'
 import type { NetworkIdentity } from './launch/facts.js'
 import { signalName } from './signals.js'
@@ -65,6 +66,7 @@ export class Life {
   removal: Promise<void> | undefined
   failure: Error | undefined
   #listening: ListeningPort[] = []
+  #ending: AbortController | undefined
   readonly #watchers = new Set<Watcher>()
 
   constructor(id: string, name: string, options: CompleteContainerOptions, identity: NetworkIdentity) {
@@ -81,6 +83,18 @@ export class Life {
   /** Ports on which something has listened since the start. */
   get listeningPorts(): readonly ListeningPort[] {
     return this.#listening
+  }
+
+  /** Aborted when it is being removed: a copy that stalls must not hold that up. */
+  get ending(): AbortSignal {
+    this.#ending ??= new AbortController()
+    return this.#ending.signal
+  }
+
+  /** Its removal begins. */
+  end(): void {
+    const message = `"${this.name}" was removed`
+    this.#ending?.abort(new MayflyError('NO_SUCH_CONTAINER', message, { container: this.name }))
   }
 
   /** Facts of `create`, `start` or `run`. */

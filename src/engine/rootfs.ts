@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { access, open, rename } from 'node:fs/promises'
+import { access, mkdir, open, rename } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { type Readable, Transform, type TransformCallback } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -12,6 +12,12 @@ import { MayflyError } from './errors.js'
 import type { RootFilesystem } from './options.js'
 import type { Session } from './session.js'
 import type { Store } from './store.js'
+
+/**
+ * The unpacked tree within its directory of the store. The outer directory is always ours, so that it can be moved; the tree's
+ * top belongs to whom the archive says, who in a user namespace is somebody else.
+ */
+const TREE = 'tree'
 
 export class RootFilesystems {
   readonly #session: Session
@@ -34,7 +40,7 @@ export class RootFilesystems {
   layers(rootfs: RootFilesystem): readonly string[] | Promise<readonly string[]> {
     if ('directory' in rootfs) return [resolve(rootfs.directory)]
     if ('layers' in rootfs) return rootfs.layers.map((layer) => resolve(layer)).reverse()
-    return this.#tarLayer(resolve(rootfs.tar)).then((layer) => [layer])
+    return this.#tarLayer(resolve(rootfs.tar)).then((layer) => [join(layer, TREE)])
   }
 
   async #tarLayer(tar: string): Promise<string> {
@@ -61,7 +67,8 @@ export class RootFilesystems {
     flow.catch(() => {}) // told through the last stream, which sendArchive reads
     const attempt = { verb: 'unpack', container: tar }
     try {
-      await sendArchive(this.#session, 'unpack', ['target', temporary], decoder ?? hash, attempt)
+      await mkdir(temporary, { mode: 0o700 })
+      await sendArchive(this.#session, 'unpack', ['target', join(temporary, TREE)], decoder ?? hash, attempt)
       // An archive ends before its file does when something is appended; the digest is of all of it.
       if (hash.digest() !== digest) {
         throw new MayflyError('ROOTFS_INVALID', `Root file system ${tar} changed while it was read`, {

@@ -12,6 +12,7 @@ import { readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Bulk, type BulkHandler } from './bulk.js'
+import { clearTimeout, nextTick, setImmediate, setTimeout } from './clock.js'
 import { MayflyError } from './errors.js'
 import { signalName } from './signals.js'
 import {
@@ -54,6 +55,9 @@ const NO_REPLY = undefined as unknown as Reply
 export class Session {
   readonly #child: ChildProcess
   readonly #control: Socket
+  readonly #stderrPipe: Socket
+  /** How the spawned process ended: at once and with 0, unless it could not begin. */
+  #code: number | NodeJS.Signals | null | undefined
   readonly #program: string
   readonly #pending = new Map<number, ReplyCallback>()
   readonly #bulks = new Set<Bulk>()
@@ -102,11 +106,17 @@ export class Session {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
     })
     const stderr = this.#child.stderr as Socket
+    this.#stderrPipe = stderr
     stderr.setEncoding('utf8')
     stderr.on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_KEPT)
     })
     stderr.on('error', () => {}) // what is lost is only text for an error message
+    // The launcher leaves node's family at once, and holds this pipe to its very end: that is how its end is told.
+    stderr.on('close', () => {
+      if (this.#code === undefined) this.#child.once('exit', () => this.#gone())
+      else this.#gone()
+    })
     stderr.unref()
     this.#control = this.#child.stdio[3] as Socket
     this.#control.setEncoding('utf8')
@@ -118,18 +128,15 @@ export class Session {
       this.#onExit?.()
       this.#fail(unavailable(`Cannot start ${options.program}: ${error.message}`, error))
     })
-    this.#child.on('exit', (code, signal) => this.#exited(code, signal))
+    this.#child.on('exit', (code, signal) => {
+      this.#code = signal ?? code
+    })
     this.#child.unref()
   }
 
   /** What the warden found out about this machine. */
   get facts(): ReadyEvent {
     return this.#facts!
-  }
-
-  /** Process id of the launcher on the host. */
-  get pid(): number {
-    return this.#child.pid!
   }
 
   /** Why the session has ended, if it has. */
@@ -145,7 +152,7 @@ export class Session {
   send(verb: string, pairs: readonly string[], done: ReplyCallback): void {
     const failure = this.#failure
     if (failure) {
-      process.nextTick(done, failure, NO_REPLY)
+      nextTick(done, failure, NO_REPLY)
       return
     }
     const sequence = ++this.#sequence
@@ -247,29 +254,31 @@ export class Session {
   /**
    * Ends the session: every container dies and every trace goes. Resolves when that has happened. May be called twice.
    *
-   * Throws TIMEOUT when the warden is not gone within 10 seconds; it is then killed, and the kernel removes the rest.
+   * Throws TIMEOUT when the warden is not gone in time; it is then killed, and the kernel removes the rest.
+   *
+   * @default timeoutMs: 10000
    */
-  close(): Promise<void> {
-    this.#closing ??= this.#close()
+  close(timeoutMs = CLOSE_TIMEOUT_MS): Promise<void> {
+    this.#closing ??= this.#close(timeoutMs)
     return this.#closing
   }
 
-  async #close(): Promise<void> {
+  async #close(timeoutMs: number): Promise<void> {
     this.#fail(new MayflyError('ENGINE_CLOSED', 'The engine was closed'))
     if (this.#hasExited) return
     this.#control.end()
-    this.#child.ref()
+    this.#stderrPipe.ref()
     let timer: NodeJS.Timeout | undefined
     const isGone = await new Promise<boolean>((resolve) => {
       this.#onExit = () => resolve(true)
-      timer = setTimeout(() => resolve(false), CLOSE_TIMEOUT_MS)
+      timer = setTimeout(() => resolve(false), timeoutMs)
     })
     clearTimeout(timer)
     if (isGone) return
-    this.#child.kill('SIGKILL')
+    this.#kill()
     this.#control.destroy()
-    this.#child.unref()
-    throw new MayflyError('TIMEOUT', `The warden was not gone ${CLOSE_TIMEOUT_MS / 1000} s after it was told to end`, {
+    this.#stderrPipe.unref()
+    throw new MayflyError('TIMEOUT', `The warden was not gone ${timeoutMs / 1000} s after it was told to end`, {
       hint: 'it was killed; the next start of mayfly removes what may have stayed',
     })
   }
@@ -340,28 +349,43 @@ export class Session {
     }
   }
 
-  /** The connection broke. Its exit status, which says more, is on its way. */
+  /** The connection broke. What the launcher has to say of it is on its way. */
   #lost(): void {
     if (this.#failure || this.#postMortem) return
-    this.#child.ref()
+    this.#stderrPipe.ref()
     this.#postMortem = setTimeout(() => {
-      this.#child.kill('SIGKILL') // it cannot be told anything any more
+      this.#kill() // it cannot be told anything any more
       this.#fail(unavailable(`The warden closed its connection${this.#said()}`))
     }, POST_MORTEM_MS)
   }
 
-  #exited(code: number | null, signal: NodeJS.Signals | null): void {
+  /** The launcher's end: everything of the session is gone. */
+  #gone(): void {
     this.#hasExited = true
     this.#onExit?.()
     if (this.#failure) return
     // Lines that were sent before the end may still be in the pipe, a `failed` event among them.
     setImmediate(() => {
-      // The launcher ends as the warden did, in the manner of shells.
-      const killer = signal ?? (code !== null && code > 128 ? signalName(code - 128) : undefined)
-      const how = killer ? `was killed by ${killer}` : `ended with exit code ${code}`
+      const killer = /killed by signal (\d+)/.exec(this.#stderr)?.[1]
+      const how = killer
+        ? `was killed by ${signalName(Number(killer))}`
+        : typeof this.#code === 'string'
+          ? `was killed by ${this.#code}`
+          : this.#code
+            ? `ended with exit code ${this.#code}`
+            : 'ended'
       const which = this.#facts ? 'The warden' : `The warden (${this.#program})`
-      this.#fail(unavailable(`${which} ${how}${this.#said()}`))
+      this.#fail(unavailable(`${which} ${how}${killer ? '' : this.#said()}`))
     })
+  }
+
+  #kill(): void {
+    try {
+      if (this.#facts) process.kill(this.#facts.launcher, 'SIGKILL')
+      else this.#child.kill('SIGKILL')
+    } catch {
+      // gone already
+    }
   }
 
   #said(): string {
@@ -383,7 +407,7 @@ export class Session {
     for (const bulk of [...this.#bulks]) bulk.destroy(error)
     for (const tell of [...this.#unexplained]) tell()
     this.#spare?.destroy()
-    this.#child.unref()
+    this.#stderrPipe.unref()
     this.#opened?.reject(error)
     this.#opened = undefined
     this.#listener?.failed(error)

@@ -36,7 +36,9 @@ export interface PublishedFact {
 /** The first line of a session. */
 export interface ReadyEvent {
   readonly event: 'ready'
+  /** Process ids of the warden and of its launcher, as the host numbers them. */
   readonly pid: number
+  readonly launcher: number
   readonly version: string
   /** The session's directory. */
   readonly session: string

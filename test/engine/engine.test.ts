@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type ContainerOptions, Engine, type EngineEvent, MayflyError } from '../../src/index.js'
 import { makeWorld, obstacle, type World } from './support/world.js'
 
@@ -325,6 +325,7 @@ describe.skipIf(why)('an engine', () => {
       await container.waitForLog('tick', { times: 3 })
       await container.pause()
       expect(container.state).toBe('paused')
+      await expect(container.exec(['true'])).rejects.toThrow(code('CONTAINER_NOT_RUNNING'))
       const before = (await container.logText()).length
       await new Promise((resolve) => setTimeout(resolve, 150))
       expect((await container.logText()).length).toBe(before)
@@ -775,6 +776,30 @@ describe.skipIf(why)('an engine', () => {
       await expect(container.copyIn('/tmp', stalled, { signal: AbortSignal.timeout(50) })).rejects.toThrow(/timeout/)
       await expect(container.copyIn('/none', stalled)).rejects.toThrow(code('PATH_NOT_FOUND'))
     })
+  })
+
+  test('a copy that stalls does not hold up the removal', async () => {
+    const container = await engine.start(options(['sleep', '100']))
+    const stalled = { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }) }
+    const copying = expect(container.copyIn('/tmp', stalled)).rejects.toThrow(code('NO_SUCH_CONTAINER'))
+    const unread = container.copyOut('/bin')
+    await unread.next()
+    await container.remove({ force: true })
+    await copying
+  })
+
+  test('faked time does not stop the clock of containers', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'setImmediate', 'Date', 'performance'] })
+    try {
+      await using container = await engine.start(options(['sh', '-c', 'sleep 0.05; echo ready; exec nc -l -p 81']))
+      await container.waitForLog('ready')
+      await container.waitForPort(81)
+      await expect(container.waitForPort(80, { timeoutMs: 20 })).rejects.toThrow(code('TIMEOUT'))
+      expect((await container.exec(['echo', 'hi'])).stdout).toBe('hi\n')
+      expect((await sh('echo hi')).stdout).toBe('hi\n')
+    } finally {
+      vi.useRealTimers()
+    }
   })
 
   describe('rootfs', () => {

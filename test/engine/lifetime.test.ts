@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { wardenProgram } from '../../src/engine/where.js'
 import { Engine } from '../../src/index.js'
 import { makeWorld, obstacle, type World } from './support/world.js'
 
@@ -11,7 +12,6 @@ const why = obstacle()
 if (why) console.warn(`skipped: containers are not possible here: ${why}`)
 
 const source = fileURLToPath(new URL('../../src/index.ts', import.meta.url))
-const warden = fileURLToPath(new URL('../../native/build/mayfly-warden', import.meta.url))
 
 /** Fails when nothing of this kind happens within 5 seconds. */
 const soon = { timeout: 5_000, interval: 10 }
@@ -62,13 +62,13 @@ describe.skipIf(why)('the life of node and of an engine', () => {
         const engine = await Engine.open({ home: ${JSON.stringify(world.home)} })
         const rootfs = { directory: ${JSON.stringify(world.rootfs)} }
         const container = await engine.start({ rootfs, command: ['sleep', '${mark}'] })
-        console.log(JSON.stringify({ launcher: engine.info.pid, session: engine.info.session, mark: '${mark}' }))
+        console.log(JSON.stringify({ launcher: engine.info.launcher, session: engine.info.session, mark: '${mark}' }))
         ${script}
       }
       main().catch((error) => { console.error(error); process.exitCode = 70 })`,
     )
     const child = spawn(process.execPath, [file], {
-      env: { ...process.env, MAYFLY_WARDEN: warden },
+      env: { ...process.env, MAYFLY_WARDEN: wardenProgram() },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     let output = ''
@@ -178,7 +178,7 @@ describe.skipIf(why)('the life of node and of an engine', () => {
       import { Engine } from './mayfly.mjs'
       const engine = await Engine.open({ home: ${JSON.stringify(world.home)} })
       await engine.start({ rootfs: { directory: ${JSON.stringify(world.rootfs)} }, command: ['sleep', '424242'] })
-      parentPort.postMessage({ launcher: engine.info.pid, session: engine.info.session, mark: '424242' })
+      parentPort.postMessage({ launcher: engine.info.launcher, session: engine.info.session, mark: '424242' })
       setInterval(() => {}, 1000)`,
     )
     const { child, output } = start(`
@@ -231,8 +231,7 @@ describe.skipIf(why)('the life of node and of an engine', () => {
       })(),
     ]
     await new Promise((resolve) => setTimeout(resolve, 100))
-    const [children] = readFileSync(`/proc/${engine.info.pid}/task/${engine.info.pid}/children`, 'utf8').split(' ')
-    process.kill(Number(children), 'SIGKILL')
+    process.kill(engine.info.pid, 'SIGKILL')
     for (const outcome of await Promise.allSettled(waits)) {
       expect(outcome).toMatchObject({
         status: 'rejected',

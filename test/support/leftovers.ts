@@ -144,14 +144,13 @@ function subgroups(group: string): string[] {
   return directoriesIn(group).flatMap((name) => [join(group, name), ...subgroups(join(group, name))])
 }
 
-/** Every `sessions` directory below: homes lie at the top of the territory's directory or one level deeper. */
-function sessions(directory: string): string[] {
-  return directoriesIn(directory)
-    .flatMap((name) => [
-      join(directory, name),
-      ...directoriesIn(join(directory, name)).map((deep) => join(directory, name, deep)),
-    ])
-    .flatMap((home) => directoriesIn(join(home, 'sessions')).map((name) => join(home, 'sessions', name)))
+/** What is in every directory `sessions` of a store, wherever the store lies below. */
+function sessions(directory: string, depth = 0): string[] {
+  return directoriesIn(directory).flatMap((name) => {
+    const path = join(directory, name)
+    if (name === 'sessions') return directoriesIn(path).map((session) => join(path, session))
+    return depth < 4 && name !== 'rootfs' && name !== 'layers' ? sessions(path, depth + 1) : []
+  })
 }
 
 function directoriesIn(path: string): string[] {

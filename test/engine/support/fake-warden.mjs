@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Stands in for the native program where a test needs it to misbehave. It speaks native/PROTOCOL.md on descriptor 3 and does
 // what the verb says; MAYFLY_FAKE chooses how it starts and ends.
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync, writeSync } from 'node:fs'
 import { createServer, Socket } from 'node:net'
 
 const settings = Object.fromEntries(process.argv.slice(3).map((word) => word.split(/=(.*)/s, 2)))
@@ -14,7 +14,11 @@ const verbs = {
   echo: (seq, pairs) => say({ seq, ok: true, pairs }),
   refuse: (seq) => say({ seq, ok: false, step: 'id', subject: '', errno: 'ENOENT', message: '' }),
   silent: () => {},
-  killed: () => process.kill(process.pid, 'SIGKILL'),
+  killed: () => {
+    // What the launcher says when this happens to its warden.
+    writeSync(2, 'mayfly-warden: the warden was killed by signal 9\n')
+    process.kill(process.pid, 'SIGKILL')
+  },
   crash: () => {
     process.stderr.write('assertion failed: something\n')
     process.stderr.end(() => process.exit(3))
@@ -54,6 +58,7 @@ function start() {
     say({
       event: 'ready',
       pid: process.pid,
+      launcher: process.pid,
       version: '0',
       session,
       rootless: false,
