@@ -72,17 +72,6 @@ static int delete(const struct request *r, struct fault *f)
 	return remove_tree(AT_FDCWD, target, 0) ? fault(f, "archive", target, errno, NULL) : 0;
 }
 
-/* A directory whose owner the caller is not may be renamed by us only, who are root of the user namespace. */
-static int move(const struct request *r, struct fault *f)
-{
-	const char *paths[2] = {request_get(r, "target"), request_get(r, "to")};
-	size_t home = strlen(session.home);
-	for (int i = 0; i < 2; i++)
-		if (!paths[i] || strncmp(paths[i], session.home, home) || paths[i][home] != '/' || strstr(paths[i], "/../"))
-			return fault(f, "archive", paths[i] ? paths[i] : "target", EINVAL, "both paths must be below the store");
-	return rename(paths[0], paths[1]) < 0 ? fault(f, "archive", paths[1], errno, NULL) : 0;
-}
-
 static int copy_in(int fd, struct container *c, const struct request *r, struct tar_result *result, struct fault *f)
 {
 	const char *path = request_get(r, "path"), *chown = request_get(r, "chown");
@@ -156,7 +145,6 @@ static _Noreturn void work(int fd, struct container *c, const struct request *r)
 	fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
 	int done = !strcmp(r->verb, "unpack") ? unpack(fd, r, &result, &f)
 		: !strcmp(r->verb, "delete") ? delete(r, &f)
-		: !strcmp(r->verb, "move") ? move(r, &f)
 		: !strcmp(r->verb, "copy-in") ? copy_in(fd, c, r, &result, &f) : copy_out(fd, c, r, &f);
 	if (done < 0)
 		answer(fd, r->seq, &f, NULL);

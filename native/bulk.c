@@ -102,8 +102,7 @@ static void dispatch(struct connection *c, struct waiting *w)
 	else if (!strcmp(r.verb, "exec")) {
 		connection_read(c, false);
 		exec_open(c, &r);
-	} else if (!strcmp(r.verb, "copy-in") || !strcmp(r.verb, "copy-out") || !strcmp(r.verb, "unpack") || !strcmp(r.verb, "delete") ||
-		 !strcmp(r.verb, "move"))
+	} else if (!strcmp(r.verb, "copy-in") || !strcmp(r.verb, "copy-out") || !strcmp(r.verb, "unpack") || !strcmp(r.verb, "delete"))
 		archive_open(c, &r);
 	else {
 		fault(&f, "request", r.verb, EINVAL, "unknown verb");

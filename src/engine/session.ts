@@ -366,17 +366,17 @@ export class Session {
     if (this.#failure) return
     // Lines that were sent before the end may still be in the pipe, a `failed` event among them.
     setImmediate(() => {
-      const killer = /killed by signal (\d+)/.exec(this.#stderr)?.[1]
-      const how = killer
-        ? `was killed by ${signalName(Number(killer))}`
-        : typeof this.#code === 'string'
-          ? `was killed by ${this.#code}`
-          : this.#code
-            ? `ended with exit code ${this.#code}`
-            : 'ended'
       const which = this.#facts ? 'The warden' : `The warden (${this.#program})`
-      this.#fail(unavailable(`${which} ${how}${killer ? '' : this.#said()}`))
+      this.#fail(unavailable(`${which} ${this.#manner()}`))
     })
+  }
+
+  /** How it ended. The launcher tells on stderr what became of the warden; its own status comes only if it fails early. */
+  #manner(): string {
+    const killer = /killed by signal (\d+)/.exec(this.#stderr)?.[1]
+    if (killer) return `was killed by ${signalName(Number(killer))}`
+    if (typeof this.#code === 'string') return `was killed by ${this.#code}`
+    return `${this.#code ? `ended with exit code ${this.#code}` : 'ended'}${this.#said()}`
   }
 
   #kill(): void {

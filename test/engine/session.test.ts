@@ -77,7 +77,9 @@ test('rejects whatever is outstanding when the warden is killed', async () => {
 
 test('tells what the warden said at last', async () => {
   const session = await open()
-  await expect(session.request('crash', [])).rejects.toThrow(unavailable(/ended with exit code 3; it said: assertion failed: something/))
+  await expect(session.request('crash', [])).rejects.toThrow(
+    unavailable(/ended with exit code 3; it said: assertion failed: something/),
+  )
 })
 
 test('ends with a warden that speaks nonsense, or hangs up', async () => {

@@ -42,6 +42,7 @@ describe.each(modes)('as an ordinary user with ids "$ids"', ({ ids, range, skip 
       const { directory, uid } = territory
       rootfs = { directory: join(directory, 'user', 'rootfs') }
       makeRootfs(rootfs.directory)
+      execFileSync('gcc', ['-O1', '-static', '-o', join(rootfs.directory, 'bin/udp-echo'), udpEcho])
       execFileSync('chown', ['-hR', `${uid}:${uid}`, rootfs.directory])
       // A checkout may lie where others cannot read.
       copyFileSync(wardenProgram(), join(directory, 'mayfly-warden'))
@@ -148,7 +149,7 @@ describe.each(modes)('as an ordinary user with ids "$ids"', ({ ids, range, skip 
         { type: 'tmpfs', target: '/var' },
         { type: 'bind', source: territory.home, target: '/mnt/bound', readonly: true },
       ] as const
-      const result = await sh('grep -c ' /var tmpfs ' /proc/mounts; ls /mnt/bound; touch /mnt/bound/no 2>&1', {
+      const result = await sh('grep -c " /var tmpfs " /proc/mounts; ls /mnt/bound; touch /mnt/bound/no 2>&1', {
         mounts,
         scratch: 'memory',
       })
@@ -156,7 +157,7 @@ describe.each(modes)('as an ordinary user with ids "$ids"', ({ ids, range, skip 
     })
 
     test('publishes TCP and UDP ports', async () => {
-      const command = ['sh', '-c', 'udpsvd 0.0.0.0 53 cat & exec tcpsvd 0.0.0.0 80 cat']
+      const command = ['sh', '-c', 'udp-echo 53 & exec nc -ll -p 80 -e cat']
       const { ports } = await engine.start({
         rootfs,
         name: 'echo',
@@ -300,3 +301,4 @@ describe.each(modes)('as an ordinary user with ids "$ids"', ({ ids, range, skip 
 })
 
 const source = fileURLToPath(new URL('./rootless.scenario.ts', import.meta.url))
+const udpEcho = fileURLToPath(new URL('../support/udp-echo.c', import.meta.url))

@@ -52,7 +52,7 @@ function kinds(): Record<string, Partial<ContainerOptions> & Pick<ContainerOptio
       mounts: [{ type: 'bind', source: settings.bind, target: '/bound' }],
     },
     ports: {
-      command: sh('udpsvd 0.0.0.0 53 cat & exec httpd -f -p 80'),
+      command: ['httpd', '-f', '-p', '80'],
       ports: [80, { container: 53, protocol: 'udp' }],
     },
     files: { command: sh(FILES) },

@@ -53,6 +53,7 @@ const trial: Trial = {
   info: {
     version: '0.1.0',
     pid: 1,
+    launcher: 2,
     home: '/h',
     session: '/s',
     rootless: false,
