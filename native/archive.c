@@ -50,7 +50,7 @@ static int unpack(int fd, const struct request *r, struct tar_result *result, st
 {
 	const char *target = request_get(r, "target");
 	size_t home = strlen(session.home);
-	if (!target || strncmp(target, session.home, home) || target[home] != '/' || strstr(target, "/../"))
+	if (!target || strncmp(target, session.home, home) || target[home] != '/' || strstr(target, "/.."))
 		return fault(f, "archive", target ? target : "target", EINVAL, "the target must be below the store");
 	if (mkdir(target, 0755) < 0)
 		return fault(f, "archive", target, errno, NULL);
@@ -67,7 +67,7 @@ static int delete(const struct request *r, struct fault *f)
 {
 	const char *target = request_get(r, "target");
 	size_t home = strlen(session.home);
-	if (!target || strncmp(target, session.home, home) || target[home] != '/' || strstr(target, "/../"))
+	if (!target || strncmp(target, session.home, home) || target[home] != '/' || strstr(target, "/.."))
 		return fault(f, "archive", target ? target : "target", EINVAL, "the target must be below the store");
 	return remove_tree(AT_FDCWD, target, 0) ? fault(f, "archive", target, errno, NULL) : 0;
 }
@@ -141,6 +141,7 @@ static _Noreturn void work(int fd, struct container *c, const struct request *r)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	umask(0);
+	child_keep_only((int[]){fd, c ? container_pidfd(c) : -1}, 2);
 	int flags = fcntl(fd, F_GETFL);
 	fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
 	int done = !strcmp(r->verb, "unpack") ? unpack(fd, r, &result, &f)

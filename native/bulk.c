@@ -9,6 +9,7 @@
 #include "archive.h"
 #include "exec.h"
 #include "log.h"
+#include "relay.h"
 #include "warden.h"
 
 static struct watch listener;
@@ -157,7 +158,7 @@ static void read_request(struct connection *c)
 static void accept_bulk(struct watch *watch, uint32_t events)
 {
 	(void)events;
-	int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = accept_or_shed(watch->fd);
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 	if (fd < 0)

@@ -394,13 +394,20 @@ failed:
 	return NULL;
 }
 
+void cgroup_procs_close(struct cgroup *group)
+{
+	for (size_t i = 0; i < group->procs_count; i++)
+		if (!group->devices || group->procs[i] != cgroup_devices_procs(group->devices)) /* that one is shared */
+			close(group->procs[i]);
+	group->procs_count = 0;
+	group->procs_open = false;
+}
+
 void cgroup_remove(struct cgroup *group)
 {
 	if (!group)
 		return;
-	for (size_t i = 0; i < group->procs_count; i++)
-		if (!group->devices || group->procs[i] != cgroup_devices_procs(group->devices))
-			close(group->procs[i]);
+	cgroup_procs_close(group);
 	if (group->v2_fd >= 0)
 		close(group->v2_fd);
 	for EACH_HIERARCHY(h)

@@ -46,6 +46,8 @@ int cgroup_v2_fd(const struct cgroup *);
  * thread that moves itself alone does not need the lock. Returns the count; fds stay owned by the group. Where there
  * is v2 but no clone3 support, includes v2's cgroup.procs. */
 size_t cgroup_procs_fds(struct cgroup *, const int **fds);
+/* Closes those descriptors until they are asked for again: every fork of the warden copies what is open. */
+void cgroup_procs_close(struct cgroup *);
 /* For the container's /sys/fs/cgroup: for each hierarchy the name of its directory there ("memory", "unified"…; ""
  * for pure v2) and the host path of the container's group. Returns the count. */
 struct cgroup_view { const char *name; const char *path; };

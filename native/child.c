@@ -77,6 +77,23 @@ pid_t child_clone_in(int pidfd_of, uint64_t flags, int cgroup_fd, int *pidfd)
 	return pid;
 }
 
+int child_report_fd = -1;
+
+void child_keep_only(const int *fds, size_t count)
+{
+	for (unsigned from = 3;;) {
+		unsigned keep = child_report_fd >= (int)from ? (unsigned)child_report_fd : ~0u;
+		for (size_t i = 0; i < count; i++)
+			if (fds[i] >= (int)from && (unsigned)fds[i] < keep)
+				keep = (unsigned)fds[i];
+		if (keep > from)
+			syscall(SYS_close_range, from, keep == ~0u ? ~0u : keep - 1, 0);
+		if (keep == ~0u)
+			return;
+		from = keep + 1;
+	}
+}
+
 void child_wait(pid_t pid)
 {
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)

@@ -24,7 +24,9 @@
 #include "spawn.h"
 #include "warden.h"
 
-enum { READ_CHUNK = 65536, READ_TURNS = 4, ID_SHORT = 12 };
+enum { READ_CHUNK = 65536, READ_TURNS = 4, DRAIN_TURNS = 4 /* 1 MiB, the kernel's default for fs.pipe-max-size */ };
+
+static const int64_t GRACE_MOST_MS = 1000000000000; /* 31 years; the clock's nanoseconds must not overflow */
 
 /* A request that is answered later: by the exit (stop), or when every trace is gone (remove). */
 struct waiter { uint64_t seq; bool for_removal; struct waiter *next; };
@@ -36,6 +38,7 @@ struct container {
 	struct plan plan;
 	enum container_state state;
 	bool paused, removing, started_once, single_request;
+	bool never_was;                          /* its run has failed: forgotten without being asked, once it is gone */
 	int holds;                               /* execs and copies that use it */
 	uint64_t start_seq;                      /* 0 = no start is waiting for its reply */
 	struct waiter *waiters;
@@ -116,12 +119,14 @@ static char *fill_in(const struct container *c, const char *content)
 	static const char *const NAMES[] = {"@ADDRESS@", "@GATEWAY@", "@HOSTNAME@"};
 	char *text = strdup(content);
 	for (size_t i = 0; text && i < 3; i++)
-		for (char *at; text && (at = strstr(text, NAMES[i]));) {
+		for (char *at = text; text && (at = strstr(at, NAMES[i]));) {
 			char *longer = NULL;
-			if (asprintf(&longer, "%.*s%s%s", (int)(at - text), text, values[i], at + strlen(NAMES[i])) < 0)
+			size_t before = (size_t)(at - text);
+			if (asprintf(&longer, "%.*s%s%s", (int)before, text, values[i], at + strlen(NAMES[i])) < 0)
 				longer = NULL;
 			free(text);
 			text = longer;
+			at = text + before + strlen(values[i]); /* not in what was filled in: a host may be named @HOSTNAME@ */
 		}
 	return text;
 }
@@ -219,12 +224,17 @@ static void forget(struct container *c)
 
 static void describe(struct json *j, const struct container *c)
 {
-	char text[4096], address[INET_ADDRSTRLEN];
-	size_t used = 0;
+	char address[INET_ADDRSTRLEN];
+	size_t size = 160 * (c->plan.publish_count + 1), used = 0;
+	char *text = malloc(size);
+	if (!text) {
+		j->failed = true;
+		return;
+	}
 	text[used++] = '[';
-	for (size_t i = 0; c->published && i < c->plan.publish_count && used < sizeof(text) - 160; i++) {
+	for (size_t i = 0; c->published && i < c->plan.publish_count; i++) {
 		const struct publish_step *p = &c->plan.publish[i];
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s{\"container\":%u,\"protocol\":\"%s\",\"ip\":\"%.64s\",\"host\":%u}",
+		used += (size_t)snprintf(text + used, size - used, "%s{\"container\":%u,\"protocol\":\"%s\",\"ip\":\"%.64s\",\"host\":%u}",
 			i ? "," : "", p->container_port, p->udp ? "udp" : "tcp", strcmp(p->host_ip, "*") ? p->host_ip : "127.0.0.1",
 			publish_host_port(c->published[i]));
 	}
@@ -233,6 +243,7 @@ static void describe(struct json *j, const struct container *c)
 	json_string(j, "address", address_text(c, address));
 	json_string(j, "gateway", c->slot ? session_gateway() : "");
 	json_raw(j, "ports", text);
+	free(text);
 }
 
 /* -- start ------------------------------------------------------------------------------------------------------------- */
@@ -269,14 +280,15 @@ static void output_open(struct output *o, struct container *c, int fd, int strea
 	loop_watch(&o->watch, fd, EPOLLIN, read_output);
 }
 
-/* Everything the program wrote before it died is in the pipe; who else holds it open does not count. */
+/* Everything the program wrote before it died is in the pipe; who else holds it open does not count, and may write for ever: no more is
+ * read than a pipe can hold. */
 static void output_close(struct output *o)
 {
-	while (o->fd >= 0) {
+	for (int turn = 0; o->fd >= 0; turn++) {
 		int before = o->fd;
 		uint64_t bytes = log_bytes(o->container->log);
 		read_output(&o->watch, 0);
-		if (o->fd == before && log_bytes(o->container->log) == bytes) {
+		if (o->fd == before && (log_bytes(o->container->log) == bytes || turn == DRAIN_TURNS)) {
 			loop_forget(&o->watch);
 			if (o->fd != o->container->terminal)
 				close(o->fd);
@@ -329,7 +341,7 @@ static void read_status(struct watch *w, uint32_t events)
 			c->fault = status.fault;
 		else if (status.kind == STATUS_LISTENER && fd >= 0)
 			notify_open(&c->notify, fd, c->plan.id);
-		else if (status.kind == STATUS_TERMINAL && fd >= 0)
+		else if (status.kind == STATUS_TERMINAL && fd >= 0 && c->plan.process.tty && c->terminal < 0)
 			terminal_open(c, fd);
 		else if (fd >= 0)
 			close(fd);
@@ -443,6 +455,7 @@ static int start(struct container *c, struct fault *f)
 	}
 	child_add(&c->child, pid, exited);
 cloned:
+	cgroup_procs_close(c->cgroup);
 	c->state = CONTAINER_STARTING;
 	c->started_once = true;
 	c->fault = (struct fault){0};
@@ -581,8 +594,11 @@ static void scratch_gone(void *owner)
 	json_string(j, "container", c->plan.id);
 	line_end();
 	answer(c, true);
+	if (c->never_was)
+		forget(c);
 }
 
+/* c may be freed by it. */
 static void finish_removal(struct container *c)
 {
 	release(c);
@@ -613,13 +629,15 @@ static void exited(struct child *child, int status)
 		uint64_t seq = c->start_seq;
 		c->start_seq = 0;
 		log_set_open(c->log, false);
-		if (c->single_request || c->removing)
+		c->removing = c->removing || c->single_request;
+		if (c->removing && !c->holds) /* else container_hold does it, when a copy has ended */
 			finish_removal(c);
 		/* Only now: who hears of the failure finds nothing left. */
 		if (seq)
 			reply_fault(seq, &f);
 		answer(c, false);
-		if (c->single_request && c->state == CONTAINER_REMOVED)
+		c->never_was = c->single_request;
+		if (c->never_was && c->state == CONTAINER_REMOVED)
 			forget(c);
 		return;
 	}
@@ -686,7 +704,7 @@ static void verb_stop(struct container *c, const struct request *r)
 	else {
 		send_signal(c, (int)number);
 		if (grace > 0)
-			timer_set(&c->stop_timer, (uint64_t)grace * 1000, stop_overdue);
+			timer_set(&c->stop_timer, (uint64_t)(grace < GRACE_MOST_MS ? grace : GRACE_MOST_MS) * 1000, stop_overdue);
 	}
 }
 

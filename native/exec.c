@@ -20,14 +20,14 @@
 #include "spawn.h"
 #include "warden.h"
 
-enum { CHUNK = 65536 };
+enum { CHUNK = 65536, TURNS = 8, REST_MOST = 1 << 20 /* the kernel's default for fs.pipe-max-size */ };
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
 #endif
 
 struct exec;
-struct source { struct watch watch; struct exec *exec; int fd, stream; };
+struct source { struct watch watch; struct exec *exec; int fd, stream; size_t rest; /* read since the program's end */ };
 
 struct exec {
 	struct exec *next;
@@ -96,7 +96,7 @@ static void maybe_free(struct exec *e)
 	free(e);
 }
 
-/* The client has gone: the program goes on, as with docker, but nobody reads what it says. */
+/* The client has gone: the program goes on, but its output is closed. A terminal stays open, and fills up, since closing it would hang up. */
 static void gone(struct connection *c)
 {
 	struct exec *e = c->owner;
@@ -152,12 +152,13 @@ static void finish(struct exec *e)
 static void source_ready(struct watch *w, uint32_t events);
 static void read_status(struct watch *w, uint32_t events);
 
-/* Reads only what the client takes: while a chunk waits to be sent, the pipe holds the program back. */
+/* Reads only what the client takes: while a chunk waits to be sent, the pipe holds the program back. A few chunks a turn: a flood that is
+ * taken as fast as it comes must not starve the others. */
 static void source_pump(struct source *s)
 {
 	static char buffer[CHUNK];
 	struct exec *e = s->exec;
-	while (s->fd >= 0 && e->connection && !connection_busy(e->connection)) {
+	for (int turn = 0; turn < TURNS && s->fd >= 0 && e->connection && !connection_busy(e->connection); turn++) {
 		ssize_t got = read(s->fd, buffer, sizeof(buffer));
 		if (got < 0 && errno == EINTR)
 			continue;
@@ -171,6 +172,11 @@ static void source_pump(struct source *s)
 			return;
 		}
 		connection_frame(e->connection, s->stream, wall_ns(), buffer, (size_t)got);
+		/* Who else holds the pipe may write for ever: no more is read than it can have held when the program ended. */
+		if (e->exited && (s->rest += (size_t)got) >= REST_MOST) {
+			source_close(s);
+			return;
+		}
 	}
 	if (s->fd >= 0 && e->connection && connection_busy(e->connection))
 		loop_forget(&s->watch); /* EPOLLHUP cannot be masked; drained() watches again */
@@ -226,6 +232,8 @@ static void read_status(struct watch *w, uint32_t events)
 			break;
 		if (status.kind == STATUS_FAULT)
 			e->fault = status.fault;
+		else if (status.kind == STATUS_TERMINAL && fd >= 0 && e->terminal < 0 && !e->connection)
+			e->terminal = fd; /* the client did not wait */
 		else if (status.kind == STATUS_TERMINAL && fd >= 0 && e->terminal < 0) {
 			e->terminal = fd;
 			int reading = fcntl(fd, F_DUPFD_CLOEXEC, 3), writing = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -233,8 +241,8 @@ static void read_status(struct watch *w, uint32_t events)
 				source_open(&e->out, e, reading, STREAM_STDOUT);
 			if (writing >= 0 && e->plan.process.stdin_open) {
 				feed_init(&e->feed, writing, true);
-				if (e->connection)
-					feed_attach(&e->feed, e->connection, true), connection_read(e->connection, true);
+				feed_attach(&e->feed, e->connection, true);
+				connection_read(e->connection, true);
 			} else if (writing >= 0)
 				close(writing);
 		} else if (fd >= 0)
@@ -297,6 +305,7 @@ _Noreturn void exec_child(const struct plan *plan, int pidfd, const int *procs_f
 static int launch(struct exec *e, struct fault *f)
 {
 	const struct process *p = &e->plan.process;
+	struct cgroup *group = container_cgroup(e->container);
 	struct process_setup setup = {.process = p, .stdio = {-1, -1, -1}, .rootless = session.rootless};
 	int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1}, status[2] = {-1, -1}, done = -1;
 	if (p->seccomp && !(setup.seccomp = seccomp_find(p->seccomp)))
@@ -313,7 +322,6 @@ static int launch(struct exec *e, struct fault *f)
 	setup.stdio[1] = out[1];
 	setup.stdio[2] = err[1];
 	setup.status_fd = status[1];
-	struct cgroup *group = container_cgroup(e->container);
 	const int *procs_fds = NULL;
 	size_t procs_count = group ? cgroup_procs_fds(group, &procs_fds) : 0;
 	int pidfd = container_pidfd(e->container);
@@ -344,6 +352,8 @@ static int launch(struct exec *e, struct fault *f)
 	}
 	done = 0;
 out:
+	if (group)
+		cgroup_procs_close(group);
 	if (done < 0)
 		fault(f, "exec", p->argv.at[0], errno, NULL);
 	int fds[] = {in[0], in[1], out[0], out[1], err[0], err[1], status[0], status[1]};

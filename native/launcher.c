@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -65,33 +66,51 @@ static int fail(const struct fault *f)
 	return 1;
 }
 
-/* A container could write to /proc/<pid>/exe of a program of ours that it got hold of (CVE-2019-5736): so we run from a sealed copy. */
-static int run_from_memory(char **argv)
+/* A container could write to /proc/<pid>/exe of a program of ours that it got hold of (CVE-2019-5736). So we run from a read-only mount of
+ * the file that belongs to no namespace: nobody can make it writable, and its pages are the page cache's, shared by all
+ * sessions. Where we may not mount (rootless), from a sealed copy in memory. */
+static int readonly_program(int self)
 {
-	char link[64];
-	ssize_t n = readlink("/proc/self/exe", link, sizeof(link) - 1);
-	if (n > 7 && !strncmp(link, "/memfd:", 7))
-		return 0;
-	int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int tree = (int)syscall(SYS_open_tree, self, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+	if (tree >= 0 && mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) == 0)
+		return tree;
+	if (tree >= 0)
+		close(tree);
+	return -1;
+}
+
+static int sealed_program(int self)
+{
 	struct stat st;
 	int copy = memfd_create("mayfly-warden", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
 	if (copy < 0 && errno == EINVAL) /* before 6.3 */
 		copy = memfd_create("mayfly-warden", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (self < 0 || copy < 0 || fstat(self, &st) < 0)
+	if (copy < 0 || fstat(self, &st) < 0)
 		return -1;
 	for (off_t done = 0; done < st.st_size;) {
-		ssize_t got = copy_file_range(self, NULL, copy, NULL, (size_t)(st.st_size - done), 0);
-		if (got <= 0) { /* across file systems of old kernels */
-			char buffer[65536];
-			got = pread(self, buffer, sizeof(buffer), done);
-			if (got <= 0 || pwrite(copy, buffer, (size_t)got, done) != got)
-				return -1;
-		}
+		char buffer[65536];
+		ssize_t got = pread(self, buffer, sizeof(buffer), done);
+		if (got <= 0 || pwrite(copy, buffer, (size_t)got, done) != got)
+			return -1;
 		done += got;
 	}
-	if (fcntl(copy, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-		return -1;
-	syscall(SYS_execveat, copy, "", argv, environ, AT_EMPTY_PATH);
+	return fcntl(copy, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0 ? -1 : copy;
+}
+
+/* Executes ourselves once more, with `launch` written as `launch-protected`. Returns only when that fails, or has been done. */
+static int protect_program(char **argv)
+{
+	static char done[] = "launch-protected";
+	if (!strcmp(argv[1], done))
+		return 0;
+	int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int program = self < 0 ? -1 : readonly_program(self);
+	if (self >= 0 && program < 0)
+		program = sealed_program(self);
+	argv[1] = done;
+	if (program >= 0)
+		syscall(SYS_execveat, program, "", argv, environ, AT_EMPTY_PATH);
 	return -1;
 }
 
@@ -293,8 +312,8 @@ int launcher_main(int argc, char **argv)
 		fprintf(stderr, "mayfly-warden: started by node with its control connection as descriptor 3\n");
 		return 2;
 	}
-	if (run_from_memory(argv) < 0) {
-		fault(&f, "exec", "mayfly-warden", errno, "cannot run from a sealed copy of itself");
+	if (protect_program(argv) < 0) {
+		fault(&f, "exec", "mayfly-warden", errno, "cannot run from a protected copy of itself");
 		return fail(&f);
 	}
 	/* Once more, so that nobody has to wait for us: of a worker thread that was terminated nobody would, and node would keep a zombie. */

@@ -261,6 +261,7 @@ void log_free(struct log *log)
 		struct reader *r = log->readers;
 		log->readers = r->next;
 		r->log = NULL;
+		r->connection->feed = NULL; /* the container's stdin, which goes with the log */
 		if (!r->ended)
 			reader_end(r);
 	}

@@ -12,7 +12,7 @@ struct frame { uint8_t stream, zero[3]; uint32_t length; uint64_t time_ns; };
 
 struct log;
 struct log *log_new(uint64_t cap_bytes);
-void log_free(struct log *);                        /* ends its readers */
+void log_free(struct log *);                        /* ends its readers, and what they fed */
 void log_append(struct log *, int stream, const char *bytes, size_t length);
 uint64_t log_bytes(const struct log *);             /* ever written, without headers */
 /* The writer has come or gone (a restart opens it again): followers end when it is gone and they have read all. */

@@ -1,20 +1,21 @@
 /* One binary, four lives: launcher (and, in its child, warden), probe for the doctor, and PID 1 of containers that ask for one. */
+#define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "launcher.h"
 #include "probe.h"
 #include "process.h"
+#include "warden.h"
 
 #ifndef MAYFLY_VERSION
 #define MAYFLY_VERSION "0.0.0"
 #endif
 
 #ifdef __SANITIZE_ADDRESS__
-#include <fcntl.h>
-#include <stdlib.h>
-
 void __sanitizer_set_report_fd(void *);
 
 /* Reports of a sanitized build go to a file opened now: whatever root and stderr the process that finds a bug has by then. Children
@@ -22,9 +23,9 @@ void __sanitizer_set_report_fd(void *);
 static void report_to_file(void)
 {
 	const char *path = getenv("MAYFLY_SANITIZER_REPORT");
-	int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
-	if (fd >= 0)
-		__sanitizer_set_report_fd((void *)(intptr_t)fd);
+	child_report_fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
+	if (child_report_fd >= 0)
+		__sanitizer_set_report_fd((void *)(intptr_t)child_report_fd);
 }
 #else
 static void report_to_file(void) {}
@@ -35,7 +36,7 @@ int main(int argc, char **argv)
 	report_to_file();
 	if (argc > 0 && !strcmp(argv[0], "mayfly-init"))
 		return init_main(argc, argv);
-	if (argc > 1 && !strcmp(argv[1], "launch"))
+	if (argc > 1 && (!strcmp(argv[1], "launch") || !strcmp(argv[1], "launch-protected")))
 		return launcher_main(argc, argv);
 	if (argc > 1 && !strcmp(argv[1], "probe"))
 		return probe_main(argc - 1, argv + 1);

@@ -43,8 +43,13 @@ static int process_of(pid_t thread)
 	return (int)syscall(SYS_pidfd_open, atoi(line + 6), 0);
 }
 
+/* A program may call listen(2) a hundred thousand times a second, and node may be stopped: what it would have to read is bounded. */
+enum { BACKLOG_MOST = 4 << 20 };
+
 static void report(const struct notify *n, const struct sockaddr_storage *name)
 {
+	if (line_backlog() > BACKLOG_MOST)
+		return;
 	char address[INET6_ADDRSTRLEN] = "";
 	bool v6 = name->ss_family == AF_INET6;
 	const void *bytes = v6 ? (const void *)&((const struct sockaddr_in6 *)name)->sin6_addr
@@ -60,10 +65,12 @@ static void report(const struct notify *n, const struct sockaddr_storage *name)
 }
 
 /* Returns true when the call was made here; *result is then 0 or -errno. */
-static bool listen_for(const struct seccomp_notif *request, struct sockaddr_storage *name, int *result)
+static bool listen_for(const struct notify *n, const struct seccomp_notif *request, struct sockaddr_storage *name, int *result)
 {
 	int process = process_of((pid_t)request->pid);
-	int fd = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, (int)request->data.args[0], 0);
+	/* If the program still waits for this answer, the process is the one that asked (seccomp(2), race with a number used again). */
+	bool is_same = process >= 0 && ioctl(n->watch.fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &request->id) == 0;
+	int fd = is_same ? (int)syscall(SYS_pidfd_getfd, process, (int)request->data.args[0], 0) : -1;
 	if (process >= 0)
 		close(process);
 	if (fd < 0)
@@ -96,7 +103,7 @@ static void notified(struct watch *w, uint32_t events)
 	struct sockaddr_storage name = {0};
 	int result = 0;
 	out.answer.id = in.request.id;
-	if (listen_for(&in.request, &name, &result))
+	if (listen_for(n, &in.request, &name, &result))
 		out.answer.error = result;
 	else
 		out.answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;

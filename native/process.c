@@ -65,6 +65,9 @@ ssize_t status_receive(int status_fd, struct status *status, int *fd)
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
 	ssize_t got = recvmsg(status_fd, &message, MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	/* Nobody but us should hold the other end, but then nobody should have to trust that. */
+	status->fault.step[sizeof(status->fault.step) - 1] = status->fault.subject[sizeof(status->fault.subject) - 1] =
+		status->fault.message[sizeof(status->fault.message) - 1] = 0;
 	*fd = -1;
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
 		memcpy(fd, CMSG_DATA(c), sizeof(*fd));

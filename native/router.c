@@ -171,10 +171,10 @@ static void put_without_ipv6(struct batch *b, int index)
 	nest_end(b, families);
 }
 
-static int make_bridge(struct fault *f)
+/* Before any link is made, for devices take over what "default" says then. */
+static int set_sysctls(struct fault *f)
 {
-	/* A new namespace starts with a copy of the host's values; these are the ones that matter here. Devices made later
-	 * inherit "default". rp_filter: the highest of "all" and the device's own counts, and egress needs 0. */
+	/* A new namespace starts with a copy of the host's values; these are the ones that matter here. rp_filter: the highest of "all" and the device's own counts, and egress needs 0. */
 	if (net_sysctl("ipv4/ip_forward", "1") < 0)
 		return fault(f, "network", "ip_forward", errno, "/proc/sys/net of the session must be writable");
 	static const char *const settings[][2] = {
@@ -192,7 +192,11 @@ static int make_bridge(struct fault *f)
 	};
 	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++)
 		net_sysctl(settings[i][0], settings[i][1]);
+	return 0;
+}
 
+static int make_bridge(struct fault *f)
+{
 	struct batch b;
 	batch_clear(&b);
 	put_link_up(&b, INDEX_LOOPBACK);
@@ -419,16 +423,20 @@ int net_open(bool rooted, int hostns, const char *resolvers, struct net_facts *f
 	memset(facts, 0, sizeof(*facts));
 	if (netlink_open(&router.rtnl, NETLINK_ROUTE) < 0)
 		return fault(f, "network", "rtnetlink", errno, NULL);
-	if (router_hold() < 0)
-		return fault(f, "network", "namespace", errno, "cannot hold the router's network namespace");
-	char why_host[160] = "", why_egress[160] = "";
-	if (settle(rooted, hostns, why_host, sizeof(why_host)) < 0)
-		return fault(f, "network", "subnet", errno, "every candidate overlaps a route of the host");
-	router.gateway = gateway_of(router.network);
-	if (make_bridge(f) < 0 || dns_open(resolvers, f) < 0 || pool_open(f) < 0) {
-		net_close();
-		return -1;
+	if (router_hold() < 0) {
+		fault(f, "network", "namespace", errno, "cannot hold the router's network namespace");
+		goto failed;
 	}
+	char why_host[160] = "", why_egress[160] = "";
+	if (set_sysctls(f) < 0)
+		goto failed;
+	if (settle(rooted, hostns, why_host, sizeof(why_host)) < 0) {
+		fault(f, "network", "subnet", errno, "every candidate overlaps a route of the host");
+		goto failed;
+	}
+	router.gateway = gateway_of(router.network);
+	if (make_bridge(f) < 0 || dns_open(resolvers, f) < 0 || pool_open(f) < 0)
+		goto failed;
 	facts->egress = egress_open(why_egress, sizeof(why_egress));
 	facts->host_reachable = router.host.s_addr != 0;
 	struct in_addr network = {htonl(router.network)};
@@ -437,6 +445,11 @@ int net_open(bool rooted, int hostns, const char *resolvers, struct net_facts *f
 	inet_ntop(AF_INET, &router.gateway, facts->gateway, sizeof(facts->gateway));
 	snprintf(facts->warning, sizeof(facts->warning), "%.120s%s%.120s", why_host, *why_host && *why_egress ? "; " : "", why_egress);
 	return 0;
+failed:;
+	int error = errno;
+	net_close();
+	errno = error;
+	return -1;
 }
 
 void net_close(void)

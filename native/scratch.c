@@ -56,9 +56,11 @@ int scratch_make(struct scratch *s, const char *id, bool in_memory, struct fault
 	snprintf(s->upper, sizeof(s->upper), "%s/%s/%s", session.directory, in_memory ? "m" : "c", upper);
 	snprintf(s->work, sizeof(s->work), "%s/%s/%s", session.directory, in_memory ? "m" : "c", work);
 	/* The upper's own mode and owner are the container's "/". */
-	if (mkdirat(base, upper, 0755) < 0 || mkdirat(base, work, 0700) < 0) {
+	bool made = mkdirat(base, upper, 0755) == 0;
+	if (!made || mkdirat(base, work, 0700) < 0) {
 		int error = errno;
-		unlinkat(base, upper, AT_REMOVEDIR);
+		if (made)
+			unlinkat(base, upper, AT_REMOVEDIR);
 		return fault(f, "upper", s->upper, error, error == ENOSPC ? "no space left for the container's layer" : NULL);
 	}
 	s->made = true;
@@ -144,6 +146,7 @@ static bool remove_apart(struct scratch *s, int base, const char *const *names, 
 	pid_t pid = fork();
 	if (pid == 0) {
 		int failed = 0;
+		child_keep_only(&base, 1);
 		for (size_t i = 0; i < count; i++)
 			failed |= trash[i][0] && remove_tree(base, trash[i], 0) != 0;
 		_exit(failed);

@@ -54,7 +54,8 @@ static void flush_outbox(void)
 	loop_change(&control, EPOLLIN | (outbox_length ? (uint32_t)EPOLLOUT : 0));
 }
 
-/* Node may be stopped at a breakpoint: lines wait here, and nothing else does. */
+/* Node may be stopped at a breakpoint: lines wait here, and nothing else does. Replies and exits are as many as node asked for; what
+ * containers can cause by themselves is bounded by its sender (line_backlog). */
 void line_end(void)
 {
 	struct json *j = &session.json;
@@ -83,6 +84,11 @@ void line_end(void)
 	memcpy(outbox + outbox_start + outbox_length, j->text, j->length);
 	outbox_length += j->length;
 	loop_change(&control, EPOLLIN | EPOLLOUT);
+}
+
+size_t line_backlog(void)
+{
+	return outbox_length;
 }
 
 struct json *event_begin(const char *name)

@@ -116,31 +116,39 @@ int spawn_kill(const struct child *child, int number)
 /* Waits for the launcher's answer, which comes in tens of microseconds. Ends that arrive meanwhile are kept for later. */
 static int await_start(struct child *child, void (*on_end)(struct child *, int), int *pidfd)
 {
-	struct spawn_answer answer, early[8];
+	struct spawn_answer answer, *early = NULL;
 	size_t early_count = 0;
+	int done = -1;
+	int fds[FD_MAX];
 	for (;;) {
-		int fds[FD_MAX];
 		size_t count;
 		if (receive_with_fds(channel.fd, &answer, sizeof(answer), 0, fds, &count) != sizeof(answer))
-			return -1;
+			break;
 		if (answer.kind == SPAWN_STARTED) {
-			if (answer.pid < 0 || !count) {
-				errno = answer.pid < 0 ? -answer.pid : EPROTO;
-				return -1;
-			}
-			if (pidfd)
-				*pidfd = fds[0];
-			else
-				close(fds[0]);
-			*child = (struct child){.pid = answer.pid, .ended = on_end, .next = spawned};
-			spawned = child;
+			done = answer.pid < 0 || !count ? -1 : 0;
+			errno = answer.pid < 0 ? -answer.pid : EPROTO;
 			break;
 		}
-		if (early_count < 8)
-			early[early_count++] = answer;
+		struct spawn_answer *longer = realloc(early, (early_count + 1) * sizeof(*early));
+		if (!longer)
+			continue;
+		early = longer;
+		early[early_count++] = answer;
 	}
+	int error = errno;
+	/* Before the new one is entered: it may have the number of one that has ended. */
 	for (size_t i = 0; i < early_count; i++)
 		ended(&early[i]);
+	free(early);
+	errno = error;
+	if (done < 0)
+		return -1;
+	if (pidfd)
+		*pidfd = fds[0];
+	else
+		close(fds[0]);
+	*child = (struct child){.pid = answer.pid, .ended = on_end, .next = spawned};
+	spawned = child;
 	return 0;
 }
 

@@ -15,7 +15,7 @@ struct session {
 	int directory_fd;
 	int host_net_ns;                     /* descriptor of the host's network namespace */
 	int own_pid_ns;                      /* descriptor of the session's PID namespace */
-	int self_exe;                        /* the warden's program (a sealed memfd) */
+	int self_exe;                        /* the warden's program, which nobody can write to */
 	bool rootless, network;
 	bool single_id;                      /* no id but root's is mapped: owners of archives cannot be kept */
 	struct container *containers;        /* newest first */
@@ -37,6 +37,7 @@ struct json *event_begin(const char *name);
 struct json *reply_begin(uint64_t seq);
 void reply_fault(uint64_t seq, const struct fault *);
 void line_end(void);                     /* queues the line for node */
+size_t line_backlog(void);               /* bytes that node has not taken yet */
 
 const char *session_gateway(void);       /* the bridge's address, "" without a network */
 
@@ -54,6 +55,11 @@ void child_add(struct child *, pid_t pid, void (*ended)(struct child *, int stat
 pid_t child_clone(uint64_t flags, int cgroup_fd, int *pidfd);
 /* The same in another PID namespace, that of pidfd_of's process: the child is ours to reap all the same. */
 pid_t child_clone_in(int pidfd_of, uint64_t flags, int cgroup_fd, int *pidfd);
+
+/* In a child that does not become another program: closes all descriptors above 2 but these (-1 = none). Else the copies in it would
+ * keep alive what the warden closes meanwhile: connections that should end, a container's stdin, published ports. */
+void child_keep_only(const int *fds, size_t count);
+extern int child_report_fd;           /* of a sanitized build; kept always. -1 = none */
 
 int child_open(void);
 void child_wait(pid_t);               /* blocks; only in processes that are not the warden */

@@ -549,6 +549,7 @@ export class Engine implements AsyncDisposable {
 
   #remove(life: Life, force: boolean): Promise<void> {
     if (life.removal) return life.removal
+    if (this.#session.failure) return Promise.reject(this.#session.failure)
     if (life.isRunning && !force) {
       const message = `Cannot remove "${life.name}": it is ${life.state}`
       const hint = 'stop it first, or remove it with force'

@@ -172,9 +172,13 @@ function judgeJoin({ subject, message }: Refusal, options: Attempt['options']): 
   }
 }
 
+/** Characters of a program's name that a sentence can bear. */
+const MAX_SHOWN = 200
+
 function judgeProgram({ subject, errno, message }: Refusal, options: Attempt['options']): Verdict {
-  const program = options?.command[0] ?? subject
-  const field = { field: 'command[0]', value: program }
+  const given = options?.command[0] ?? subject
+  const field = { field: 'command[0]', value: given }
+  const program = given.length > MAX_SHOWN ? `${given.slice(0, MAX_SHOWN)}…` : given
   switch (errno) {
     case 'ENOENT':
     case 'ENOTDIR':

@@ -103,8 +103,11 @@ const MAX_REQUEST_WORDS = 65_536
  */
 export function encodeRequest(verb: string, sequence: number, pairs: readonly string[]): string {
   let payload = `${verb}\0${sequence}\0`
-  for (const word of pairs) {
-    if (word.includes('\0')) throw new MayflyError('INVALID_OPTION', 'A value holds a NUL byte', { value: word })
+  for (const [index, word] of pairs.entries()) {
+    if (word.includes('\0')) {
+      const field = pairs[index - (index % 2)]!
+      throw new MayflyError('INVALID_OPTION', `${field}: must not hold a NUL byte`, { field, value: word })
+    }
     payload += `${word}\0`
   }
   const length = Buffer.byteLength(payload)

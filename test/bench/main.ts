@@ -60,7 +60,9 @@ export async function main(args: readonly string[]): Promise<number> {
   if (unknown) throw new RangeError(`--only knows ${Object.keys(MEASUREMENTS).join(', ')}, not "${unknown}"`)
   if (process.getuid?.() !== 0)
     throw new Error('The benchmark needs root: the floor makes namespaces, mounts and control groups')
-  process.once('SIGINT', () => process.exit(130)) // what is on the disk and in control groups is removed at exit
+  // What is on the disk and in control groups is removed at exit.
+  process.once('SIGINT', () => process.exit(130))
+  process.once('SIGTERM', () => process.exit(143))
 
   using world = await makeWorld()
   // Beside the floor's scratch directory, on the same file system.

@@ -19,6 +19,10 @@ export function processesBelow(pid: number): number[] {
   return found
 }
 
+export function parentOf(pid: number): number {
+  return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
+}
+
 /** Process ids in the PID namespace of this process; not those in namespaces below it. */
 export function processesBeside(pid: number): number[] {
   const namespaceOf = (process: number) => {
@@ -54,6 +58,7 @@ export function memoryOf(processes: readonly number[], passes: (name: string) =>
       if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
     }
   }
+  if (bytes === 0) throw new Error('none of the processes is one to be measured')
   return [...copies.values()].reduce((sum, size) => sum + size, bytes)
 }
 

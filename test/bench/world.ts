@@ -28,7 +28,8 @@ export interface World {
 /** Throws when there is no C compiler or no static busybox. */
 export async function makeWorld(): Promise<World> {
   const directory = mkdtempSync(join(tmpdir(), 'mayfly-bench-'))
-  const remove = () => rmSync(directory, { recursive: true, force: true })
+  // A session that ends at the same moment still removes its own.
+  const remove = () => rmSync(directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
   process.once('exit', remove)
   try {
     const [floor, peer, rootfs, tar] = ['floor', 'peer', 'rootfs', 'rootfs.tar'].map((name) => join(directory, name))

@@ -298,12 +298,11 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
       ['a file', () => ({ directory: join(world.rootfs, 'etc/passwd') }), { code: 'ROOTFS_INVALID', field: 'rootfs.directory' }, /passwd/],
       ['a layer that is a file', () => ({ layers: [world.rootfs, '/etc/passwd'] }), { code: 'ROOTFS_INVALID', field: 'rootfs.layers[1]' }, /passwd/],
       ['no layers', () => ({ layers: [] }), { code: 'INVALID_OPTION', field: 'rootfs.layers' }, /at least one/],
-      ['a layer twice', () => ({ layers: [world.rootfs, world.rootfs] }), { code: expect.stringMatching(/^(ROOTFS_INVALID|INVALID_OPTION)$/), field: expect.stringContaining('rootfs') }, /twice|once|ELOOP/],
+      ['a layer twice', () => ({ layers: [world.rootfs, world.rootfs] }), { code: expect.stringMatching(/^(ROOTFS_INVALID|INVALID_OPTION)$/), field: expect.stringContaining('rootfs') }, /once/],
       ['relative', () => ({ directory: 'rootfs' }), { code: 'INVALID_OPTION', field: 'rootfs.directory' }, /absolute/],
       ['of two kinds', () => ({ directory: '/', tar: '/x' }), { code: 'INVALID_OPTION', field: 'rootfs' }, /one of them/],
       ['a tar that is missing', () => ({ tar: '/no/such.tar' }), { code: 'ROOTFS_NOT_FOUND', field: 'rootfs.tar', value: '/no/such.tar' }, /no\/such\.tar/],
       ['a tar that is a directory', () => ({ tar: world.rootfs }), { code: 'ROOTFS_INVALID', field: 'rootfs.tar' }, /rootfs/],
-      ['a tar that is empty', () => ({ tar: written('empty.tar', '') }), { code: 'ROOTFS_INVALID', field: 'rootfs.tar' }, /empty\.tar/],
       ['a tar that is text', () => ({ tar: written('text.tar', 'this is no tar\n'.repeat(1000)) }), { code: 'ROOTFS_INVALID', field: 'rootfs.tar' }, /text\.tar/],
       ['a tar that is cut off', () => ({ tar: cutOff() }), { code: 'ROOTFS_INVALID', field: 'rootfs.tar' }, /cut\.tar/],
       ['a gzip that is broken', () => ({ tar: written('broken.tar.gz', '\x1f\x8b\x08nonsense') }), { code: 'ROOTFS_INVALID', field: 'rootfs.tar' }, /broken\.tar\.gz/],
@@ -332,6 +331,9 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
       mkdirSync(directory)
       await refused(() => start({ rootfs: { directory } }), { code: 'PROGRAM_NOT_FOUND', value: 'sleep' }, /sleep/)
       await refused(() => start({ rootfs: { directory } }, ['/bin/x']), { code: 'PROGRAM_NOT_FOUND' }, /\/bin\/x/)
+      // As tar(1) has it, a file without a byte is an archive without an entry.
+      const tar = written('empty.tar', '')
+      await refused(() => start({ rootfs: { tar } }), { code: 'PROGRAM_NOT_FOUND', value: 'sleep' }, /sleep/)
       expect(readdirSync(directory)).toEqual([])
     })
 
@@ -489,9 +491,9 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
       await refused(() => container.copyIn('/none', Buffer.alloc(1024)), { code: 'PATH_NOT_FOUND', value: '/none' }, /none/)
       await refused(() => container.copyIn('/etc/passwd', Buffer.alloc(1024)), { code: 'PATH_NOT_FOUND' }, /passwd/)
       await refused(() => container.copyIn('/tmp', Buffer.from('nonsense'.repeat(200))), { code: 'ARCHIVE_INVALID' }, /tmp/)
-      await refused(() => container.copyIn('/tmp\0x', Buffer.alloc(1024)), { code: 'INVALID_OPTION', field: 'path' }, /NUL/)
+      await refused(() => container.copyIn('/tmp\0x', Buffer.alloc(1024)), { code: 'INVALID_OPTION', field: 'path' }, /path.*NUL/)
       await refused(() => container.copyOut('/none').next(), { code: 'PATH_NOT_FOUND', value: '/none' }, /none/)
-      await refused(() => container.copyOut('/data\0').next(), { code: 'INVALID_OPTION', field: 'path' }, /NUL/)
+      await refused(() => container.copyOut('/data\0').next(), { code: 'INVALID_OPTION', field: 'path' }, /path.*NUL/)
       expect((await container.exec(['ls', '/tmp'])).stdout).toBe('')
     })
 

@@ -15,6 +15,7 @@ export interface Verbs {
   waitForPort(of: { name: string; port: number }): null
   pause(of: { name: string }): string
   stop(of: { name: string }): { exitCode: number }
+  restart(of: { name: string }): null
   /** Sends a word to a port of 127.0.0.1 and answers what comes back. */
   talk(to: { port: number; protocol: 'tcp' | 'udp'; word: string; host?: string }): string
   /** Answers every connection to that address with one line. Answers the port. */
@@ -51,6 +52,10 @@ const verbs: { [V in keyof Verbs]: (argument: never) => Promise<unknown> | unkno
     const state = engine.get(name).state
     await engine.get(name).unpause()
     return state
+  },
+  restart: async ({ name }: { name: string }) => {
+    await engine.get(name).restart({ timeoutMs: 0 })
+    return null
   },
   stop: ({ name }: { name: string }) => engine.get(name).stop(),
   talk: ({ port, protocol, word, host = '127.0.0.1' }: Parameters<Verbs['talk']>[0]) =>

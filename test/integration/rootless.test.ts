@@ -107,15 +107,12 @@ describe.each(modes)('as an ordinary user with ids "$ids"', ({ ids, range, skip 
     })
 
     test('keeps what is deleted deleted when the container starts again', async () => {
-      await engine.start({
-        rootfs,
-        name: 'again',
-        remove: false,
-        command: ['sh', '-c', 'rm -rf /home; mkdir -p /home/new; sleep 1000'],
-      })
-      await expect
-        .poll(() => engine.exec({ name: 'again', command: ['ls', '/home'] }))
-        .toMatchObject({ stdout: 'new\n' })
+      const script = '[ -e /tmp/once ] || { touch /tmp/once; rm -r /home; mkdir -p /home/new; }; sleep 1000'
+      await engine.start({ rootfs, name: 'again', remove: false, command: ['sh', '-c', script] })
+      const home = () => engine.exec({ name: 'again', command: ['ls', '/home'] })
+      await expect.poll(home).toMatchObject({ stdout: 'new\n' })
+      await engine.restart({ name: 'again' })
+      expect(await home()).toMatchObject({ stdout: 'new\n' })
     })
 
     test('takes a tar as root file system', async () => {

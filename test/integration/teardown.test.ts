@@ -182,10 +182,7 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
     begun.tell('terminate')
     expect(await begun.fact()).toBe('terminated')
     // Those of the other session come and go, but each kind is still there.
-    await expectNothingLeft(territory, withoutWorker, {
-      // The launcher is a child of this very process, and node has closed the event loop that would have waited for it.
-      ignore: (line) => /container "(?!worker )|\(mayfly-launcher, zombie\)/.test(line),
-    })
+    await expectNothingLeft(territory, withoutWorker, { ignore: (line) => /container "(?!worker )/.test(line) })
     const still = snapshotHost(territory)
     for (const kind of main.kinds) expect(still.process).toContainEqual(expect.stringContaining(`container "${kind}"`))
     expect(still).toMatchObject({ link: withoutWorker.link, socket: withoutWorker.socket, session: [main.session] })

@@ -195,7 +195,10 @@ const rootfsKinds = {
   layers: shape({
     layers: (value, field) => {
       const layers = list(absolutePath)(value, field)
-      return layers.length > 0 ? layers : refuse(field, value, 'expected at least one directory')
+      if (layers.length === 0) return refuse(field, value, 'expected at least one directory')
+      const twice = layers.findIndex((layer, index) => layers.indexOf(layer) < index)
+      // overlayfs refuses it as well (ELOOP), without a word.
+      return twice < 0 ? layers : refuse(`${field}[${twice}]`, layers[twice], 'expected each directory once')
     },
   }),
   tar: shape({ tar: absolutePath }),
@@ -526,11 +529,23 @@ const containerShape = shape({
   logBytes: defaulted(integer(4096, 2 ** 40), 32 * KIB * KIB),
 })
 
+/** Whether two addresses to listen on have one in common, as far as can be told without looking: `*` is the loopback's two. */
+function overlap(one: string, other: string): boolean {
+  const isLoopback = (address: string) => address === '127.0.0.1' || address === '::1'
+  return one === other || (one === '*' && isLoopback(other)) || (other === '*' && isLoopback(one))
+}
+
 /** Options that are right alone and wrong together. */
 function checkTogether(options: CompleteContainerOptions): void {
   const { network, ports, limits, uts, hostname, sysctls, ipc, domainname } = options
   if (ports.length > 0 && network !== 'bridge') {
     refuse('ports', ports.map((one) => one.container).join(', '), `no port can be published with network '${network}'`)
+  }
+  for (const [index, { protocol, host, hostIp }] of ports.entries()) {
+    const isSame = (one: CompletePort) => one.host === host && one.protocol === protocol && overlap(one.hostIp, hostIp)
+    if (host !== 0 && ports.slice(0, index).some(isSame)) {
+      refuse(`ports[${index}].host`, host, 'expected each port of the host once')
+    }
   }
   if (uts === 'host' && (hostname !== undefined || domainname !== undefined)) {
     refuse('hostname', hostname ?? domainname, "cannot be set with uts 'host': the host's would change")

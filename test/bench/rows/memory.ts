@@ -2,7 +2,7 @@
 
 import { Engine } from '../../../src/engine/engine.ts'
 import { rest } from '../measure.ts'
-import { kernelMemory, memoryOf, processesBelow } from '../memory.ts'
+import { kernelMemory, memoryOf, parentOf, processesBelow } from '../memory.ts'
 import type { Row } from '../table.ts'
 import { type Measurement, startIdle } from './scene.ts'
 
@@ -12,17 +12,15 @@ const OTHERS = 200
 const RIVALS_OTHERS = 5
 
 export const memory: Measurement = async (scene) => {
-  const used = new Set(processesBelow(process.pid))
-  const usedBytes = bytesOf([...used])
+  const usedBytes = bytesOf(scene.engine)
   await using engine = await Engine.open({ home: scene.engine.info.home })
   const fresh = { ...scene, engine }
-  const ownBytes = () => bytesOf(processesBelow(process.pid).filter((pid) => !used.has(pid)))
   const idle = await startIdle(fresh) // whatever the first container makes once is not the container's
   await rest(500) // the pool of network namespaces fills up
-  const [ours, kernel] = [ownBytes(), kernelMemory()]
+  const [ours, kernel] = [bytesOf(engine), kernelMemory()]
   const others = await Promise.all(Array.from({ length: OTHERS }, () => startIdle(fresh)))
   await rest(1_000)
-  const each = (ownBytes() - ours) / OTHERS
+  const each = (bytesOf(engine) - ours) / OTHERS
   const kernelEach = (kernelMemory() - kernel) / OTHERS
   await Promise.all([idle, ...others].map((one) => one.remove({ force: true })))
   scene.record('memory: warden, bytes', [ours])
@@ -59,8 +57,9 @@ export const memory: Measurement = async (scene) => {
   return rows
 }
 
-function bytesOf(processes: readonly number[]): number {
-  return memoryOf(processes, (name) => name.startsWith('mayfly'))
+/** The launcher, the warden, and what of ours may run beside them. */
+function bytesOf(engine: Engine): number {
+  return memoryOf(processesBelow(parentOf(engine.info.pid)), (name) => name.startsWith('mayfly'))
 }
 
 function kibibytes(bytes: number): string {
