@@ -126,7 +126,7 @@ static char *fill_in(const struct container *c, const char *content)
 				longer = NULL;
 			free(text);
 			text = longer;
-			at = text + before + strlen(values[i]); /* not in what was filled in: a host may be named @HOSTNAME@ */
+			at = text ? text + before + strlen(values[i]) : NULL; /* not in what was filled in: a host may be named @HOSTNAME@ */
 		}
 	return text;
 }

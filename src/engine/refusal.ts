@@ -82,6 +82,8 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
     case 'sysctl':
       return { code: 'SYSCTL_REFUSED', ...entryField('sysctls', options?.sysctls, subject) }
     case 'user':
+      // The warden knows the user, but this machine cannot give a container that id.
+      if (!isMissing(errno)) return { code: 'NOT_SUPPORTED', field: 'user', value: options?.user ?? subject }
       return {
         code: 'USER_NOT_FOUND',
         field: 'user',
@@ -127,6 +129,7 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
     case 'exec':
       return judgeProgram(refusal, options)
     case 'cgroup':
+      if (!options) return { code: 'NOT_SUPPORTED', why: refusal.message } // not a limit: pausing, for one
       return {
         code: 'LIMIT_UNAVAILABLE',
         ...controllerField(options?.limits, subject),

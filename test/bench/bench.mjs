@@ -18,9 +18,5 @@ await build({
   define: { BENCH_DIRECTORY: JSON.stringify(fileURLToPath(new URL('.', import.meta.url))) },
   logLevel: 'warning',
 })
-try {
-  const { main } = await import(pathToFileURL(bundle).href)
-  process.exitCode = await main(process.argv.slice(2))
-} finally {
-  rmSync(bundle, { force: true })
-}
+const { main } = await import(pathToFileURL(bundle).href).finally(() => rmSync(bundle, { force: true }))
+process.exitCode = await main(process.argv.slice(2))

@@ -1,6 +1,6 @@
 /** Runs the command line as a user does: the built program, in a process of its own, with a store of its own. */
-import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
-import { chownSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,7 +34,8 @@ export class Bench {
     mkdirSync(this.home)
     this.#identity = user === 'nobody' ? { uid: NOBODY, gid: NOBODY } : {}
     if (user === 'self') return
-    for (const path of [this.directory, this.home]) chownSync(path, NOBODY, NOBODY)
+    // In a user namespace nobody may write to what belongs to an id that is not mapped, so the root file system is the user's.
+    execFileSync('chown', ['-R', `${NOBODY}:${NOBODY}`, this.directory])
   }
 
   /** Starts `mayfly …`. */

@@ -726,6 +726,10 @@ describe.skipIf(why)('an engine', () => {
       expect(second.port(80)).toBe(port)
     })
 
+    test('are not there without a network', async () => {
+      expect((await run(['ls', '/sys/class/net'], { network: 'none' })).stdout).toBe('lo\n')
+    })
+
     test('join two containers by name', async () => {
       await using _server = await serve({ name: 'server', networkAliases: ['alias'] })
       const { stdout } = await sh('wget -q -O - http://server/; wget -q -O - http://alias/')

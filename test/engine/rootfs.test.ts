@@ -109,6 +109,11 @@ describe.skipIf(why)('a root file system from a tar', () => {
     expect(existsSync(other.info.session)).toBe(false)
   })
 
+  test('has only its loopback in an engine without a network', async () => {
+    const { stdout } = await engine.run({ rootfs: { tar: plain }, command: ['ls', '/sys/class/net'] })
+    expect(stdout).toBe('lo\n')
+  })
+
   test('needs an engine with a network for a container with one', async () => {
     const attempt = engine.run({ rootfs: { tar: plain }, command: ['true'], network: 'bridge' })
     await expect(attempt).rejects.toThrow(expect.objectContaining({ code: 'NOT_SUPPORTED', field: 'network' }))

@@ -515,7 +515,9 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
         () => container.copyOut('/etc').next(),
         () => container.copyIn('/tmp', Buffer.alloc(1024)),
       ]) {
-        const error = await Promise.resolve().then(attempt).catch((reason) => reason)
+        const error = await Promise.resolve()
+          .then<unknown>(attempt)
+          .catch((reason) => reason)
         expect(error, String(attempt)).toMatchObject({ code: 'ENGINE_CLOSED' })
       }
       await container[Symbol.asyncDispose]()

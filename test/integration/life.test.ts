@@ -203,7 +203,9 @@ describe.skipIf(why)('a container', () => {
       })()
       await sleep(50)
       await container.kill()
-      for (const outcome of await Promise.all(execs)) expect(outcome).toMatchObject({ code: 'CONTAINER_EXITED' })
+      // The kernel kills them with the container's first process: which of the two news comes first is chance.
+      for (const outcome of await Promise.all(execs))
+        expect(outcome).toMatchObject(outcome instanceof Error ? { code: 'CONTAINER_EXITED' } : { exitCode: 137, signal: 'SIGKILL' })
       expect(await logs).toBe('ended')
     })
 
@@ -299,7 +301,7 @@ describe.skipIf(why)('a container', () => {
     const first = await archive()
     await sleep(100)
     expect(Buffer.compare(first, await archive())).toBe(0)
-    expect((await container.stats()).pids).toBeGreaterThan(0)
+    expect((await container.stats()).pids.current).toBeGreaterThan(0)
     await container.unpause()
     await expect.poll(async () => Buffer.compare(first, await archive())).not.toBe(0)
   })
@@ -331,7 +333,7 @@ describe.skipIf(why)('a container', () => {
     await container.waitForPort(7000)
     await container.pause()
     await container.unpause()
-    await container.kill('USR1').catch(() => {})
+    await container.kill()
     await container.wait()
     await container.start()
     await container.stop({ timeoutMs: 0 })
@@ -427,7 +429,7 @@ describe.skipIf(why)('a container', () => {
       const before = holdings(engine)
       for (let i = 0; i < 20; i++) for await (const _ of container.copyOut('/big')) break
       const endless = (async function* () {
-        yield execFileSync('tar', ['-C', '/etc', '-cf', '-', 'passwd']).subarray(0, 512)
+        yield execFileSync('tar', ['-C', '/etc', '-cf', '-', 'passwd']).subarray(0, 100)
         throw new Error('the source broke')
       })()
       await expect(container.copyIn('/tmp', endless)).rejects.toThrow('the source broke')

@@ -62,7 +62,11 @@ describe.each(modes)('as an ordinary user with ids "$ids"', ({ ids, range, skip 
     afterEach(async () => {
       scenario.process.kill('SIGKILL')
       await scenario.ended
-      await expectNothingLeft(territory, before)
+      try {
+        await expectNothingLeft(territory, before)
+      } finally {
+        await territory.clear()
+      }
     })
 
     const begin = async () => {

@@ -46,9 +46,8 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
   })
 
   afterEach(async () => {
-    if (!scenario) return
-    scenario.process.kill('SIGKILL')
-    await scenario.ended
+    await territory.clear()
+    await scenario?.ended
     scenario = undefined
   })
 

@@ -71,7 +71,7 @@ function read(path: string): string {
  * is known by its parent.
  */
 function processes(territory: Territory): string[] {
-  const members = new Set(territory.groups.flatMap((group) => membersOf(group)))
+  const members = new Set(territory.members().map(String))
   const all = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
   const found = new Set(all.filter((pid) => members.has(pid) || isMarked(pid, territory.directory)))
   const parent = (pid: string) => /^\d+ \(.*\) Z (\d+) /s.exec(read(`/proc/${pid}/stat`))?.[1] ?? ''
@@ -81,11 +81,6 @@ function processes(territory: Territory): string[] {
 
 function isMarked(pid: string, mark: string): boolean {
   return ['cmdline', 'environ', 'mountinfo'].some((file) => read(`/proc/${pid}/${file}`).includes(mark))
-}
-
-function membersOf(group: string): string[] {
-  const inside = read(join(group, 'cgroup.procs')).split('\n').filter(Boolean)
-  return [...inside, ...directoriesIn(group).flatMap((name) => membersOf(join(group, name)))]
 }
 
 /** Pid, state and start time, so that a later process with the same number is another one. Gone meanwhile: nothing. */

@@ -6,9 +6,10 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { makeGroups, removeGroups } from './sandbox.ts'
 
 export interface Territory {
@@ -20,6 +21,10 @@ export interface Territory {
   readonly keeper: number
   /** Words that, put before a command, run it here. The process is replaced, so its id is the command's. */
   readonly enter: readonly string[]
+  /** Ids of the processes in the control groups: all that were started here, but for the keeper. */
+  members(): number[]
+  /** Kills them, so that what one test has left does not disturb the next. Resolves when they are gone, at most 2 s later. */
+  clear(): Promise<void>
   [Symbol.dispose](): void
 }
 
@@ -36,8 +41,13 @@ export async function openTerritory(options: TerritoryOptions = {}): Promise<Ter
   chmodSync(directory, 0o755)
   const groups = makeGroups(directory.slice(directory.lastIndexOf('/') + 1))
   let keeper: ChildProcess | undefined
+  const members = () => [...new Set(groups.flatMap(({ path }) => membersOf(path)))]
+  const killAll = () => {
+    for (const pid of members()) kill(pid)
+  }
   const close = () => {
     process.off('exit', close)
+    killAll()
     keeper?.kill('SIGKILL')
     removeGroups(groups)
     rmSync(directory, { recursive: true, force: true })
@@ -68,10 +78,31 @@ export async function openTerritory(options: TerritoryOptions = {}): Promise<Ter
       groups: groups.map(({ path }) => path),
       keeper: pid,
       enter: ['sh', '-c', `${join_} && exec nsenter --net=/proc/${pid}/ns/net ${mount} "$@"`, 'sh'],
+      members,
+      clear: async () => {
+        for (const deadline = Date.now() + 2_000; members().length > 0 && Date.now() < deadline; await sleep(10))
+          killAll()
+      },
       [Symbol.dispose]: close,
     }
   } catch (error) {
     close()
     throw error
   }
+}
+
+function membersOf(group: string): number[] {
+  try {
+    const inside = readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean).map(Number)
+    const below = readdirSync(group, { withFileTypes: true }).filter((entry) => entry.isDirectory())
+    return [...inside, ...below.flatMap(({ name }) => membersOf(join(group, name)))]
+  } catch {
+    return [] // a group that has just been removed
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {} // gone
 }

@@ -411,6 +411,7 @@ function limits(context: Context): Finding[] {
   const { machine, isRootless, probes } = context
   const group = 'limits'
   const mode = cgroupMode(probes.get('cgroups'))
+  const isUseless = LIMITS.every(([, probe]) => !context.ok(probe))
   const remedy =
     machine.hasSystemd && isRootless && mode === 'v2'
       ? { remedy: 'systemd-run --user --scope -p Delegate=yes npm test' }
@@ -420,7 +421,7 @@ function limits(context: Context): Finding[] {
           ? { remedy: 'docker run --privileged …' }
           : {}
   return [
-    finding(group, 'control groups', mode !== undefined && mode !== 'none', {
+    finding(group, 'control groups', mode !== undefined && mode !== 'none' && !isUseless, {
       detail: mode === 'hybrid' ? 'version 1 with version 2 beside it' : mode === 'v1' ? 'version 1' : 'version 2',
       optional: true,
       why: `none that this process may use${context.ok('cgroups') ? '' : ` (${context.answer('cgroups')})`}; containers start without limits`,
@@ -433,9 +434,11 @@ function limits(context: Context): Finding[] {
         ...remedy,
       }),
     ),
-    finding(group, 'device rules', context.ok('cgroup-devices'), {
+    // Nobody enforces them for an ordinary user, and nobody needs to: the kernel lets no user namespace make device nodes.
+    finding(group, 'device rules', isRootless || context.ok('cgroup-devices'), {
+      detail: isRootless ? 'not needed, for the user namespace keeps devices out' : '',
       optional: true,
-      why: `${context.answer('cgroup-devices')}; ${isRootless ? 'the user namespace keeps devices out' : 'the file system’s permissions decide'}`,
+      why: `${context.answer('cgroup-devices')}; the file system’s permissions decide`,
     }),
     finding(group, 'pause', context.ok('cgroup-freezer'), {
       optional: true,
