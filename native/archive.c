@@ -60,7 +60,10 @@ static int unpack(int fd, const struct request *r, struct tar_result *result, st
 	struct tar_options options = {.keep_ids = !session.single_id, .userxattr = session.rootless, .strict_times = true};
 	const char *layer = request_get(r, "layer");
 	options.layer = layer && *layer == '1';
-	return tar_unpack(fd, root, "", &options, result, f);
+	if (tar_unpack(fd, root, "", &options, result, f) < 0)
+		return -1;
+	/* The layer gets its final name next: that must not reach the disk before what is in it (a torn layer after a power cut). */
+	return syncfs(root) < 0 ? fault(f, "archive", target, errno, "the layer could not be written to disk") : 0;
 }
 
 static int delete(const struct request *r, struct fault *f)

@@ -151,7 +151,11 @@ static int open_network(struct container *c, struct fault *f)
 		return fault(f, "namespace", "pid=host", ENOTSUP, "the host's processes cannot be shared without root");
 	if (plan->net == NET_HOST && session.rootless)
 		return fault(f, "network", "host", ENOTSUP, "the host's network cannot be shared without root; publish ports instead");
-	if ((plan->net == NET_BRIDGE || plan->net == NET_NONE) && session.network) {
+	if (plan->net == NET_BRIDGE && !session.network)
+		return fault(f, "network", "bridge", ENOTSUP, "this session was opened without a network");
+	if (plan->net == NET_BRIDGE && !session.network)
+		return fault(f, "network", "bridge", ENOTSUP, "this engine was opened without a network");
+	if (plan->net == NET_BRIDGE || plan->net == NET_NONE) {
 		c->slot = plan->net == NET_BRIDGE ? net_take(f) : net_take_lonely(f);
 		if (!c->slot)
 			return -1;
@@ -411,10 +415,8 @@ static int start(struct container *c, struct fault *f)
 		if (!(other = running_other(plan->net_of, "network", f)))
 			return -1;
 		l.net_ns = other->slot ? net_slot_ns(other->slot) : session.host_net_ns;
-	} else if (plan->net == NET_HOST || !c->slot)
-		l.net_ns = session.network ? session.host_net_ns : -1;
-	else
-		l.net_ns = net_slot_ns(c->slot);
+	} else
+		l.net_ns = c->slot ? net_slot_ns(c->slot) : session.host_net_ns;
 	if (plan->process.seccomp && !(l.setup.seccomp = seccomp_find(plan->process.seccomp)))
 		return fault(f, "seccomp", plan->process.seccomp, ENOENT, "no such program was sent");
 	if (!c->cgroup && !(c->cgroup = cgroup_make(plan->id, plan->limits, plan->limit_count, plan->device_rules, f)))

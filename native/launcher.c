@@ -34,6 +34,7 @@
 #include "cgroup.h"
 #include "idmap.h"
 #include "json.h"
+#include "probe.h"
 #include "scratch.h"
 #include "spawn.h"
 #include "warden.h"
@@ -135,7 +136,7 @@ static int read_arguments(int argc, char **argv, struct fault *f)
 	if (at.home[0] != '/' || strlen(at.id) != 12 || strspn(at.id, "0123456789abcdef") != 12)
 		return fault(f, "request", at.home[0] == '/' ? at.id : at.home, EINVAL, "home must be absolute, id 12 hexadecimal digits");
 	if (snprintf(at.directory, sizeof(at.directory), "%s/sessions/%s", at.home, at.id) + 2 > SOCKET_PATH_MAX)
-		return fault(f, "request", at.home, ENAMETOOLONG, "the path of the store is too long for a socket in it (87 bytes)");
+		return fault(f, "request", at.home, ENAMETOOLONG, "the path of the store is too long for a socket in it (83 bytes)");
 	return 0;
 }
 
@@ -326,7 +327,7 @@ int launcher_main(int argc, char **argv)
 	setsid();
 	prctl(PR_SET_NAME, "mayfly-launcher", 0, 0, 0);
 	umask(022);
-	at.rootless = geteuid() != 0;
+	at.rootless = probe_rootless(); /* root of a CI container may lack what it takes */
 	if (read_arguments(argc, argv, &f) < 0 || open_session(&bulk, &f) < 0)
 		return fail(&f);
 	int self_exe = open(MAYFLY_SELF, O_RDONLY | O_CLOEXEC);
@@ -345,8 +346,9 @@ int launcher_main(int argc, char **argv)
 		remove_session(at.id, at.directory_fd);
 		return fail(&f);
 	}
-	struct clone_args args = {.exit_signal = SIGCHLD, .pidfd = (uint64_t)(uintptr_t)&warden_pidfd, .flags = CLONE_PIDFD | CLONE_NEWPID | CLONE_NEWNS |
-		(at.network ? CLONE_NEWNET : 0) | (at.rootless ? CLONE_NEWUSER : 0)};
+	/* A network namespace in any case: `network: none` needs one to come back from, and none may be the host's by mistake. */
+	struct clone_args args = {.exit_signal = SIGCHLD, .pidfd = (uint64_t)(uintptr_t)&warden_pidfd,
+		.flags = CLONE_PIDFD | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | (at.rootless ? CLONE_NEWUSER : 0)};
 	struct idmap map = {0};
 	if (at.rootless)
 		idmap_plan(&map);
@@ -391,6 +393,7 @@ int launcher_main(int argc, char **argv)
 		_exit(0);
 	}
 	int code = serve(warden, warden_pidfd, sockets[0], spawns[0], signal_fd, self_exe);
+	signal(SIGPIPE, SIG_IGN); /* node may be dead as well, and there is work left to do */
 	if (code > 128) /* node reads it where it looks for the reason that control ended */
 		dprintf(STDERR_FILENO, "the warden was killed by signal %d\n", code - 128);
 	spawn_kill_all();

@@ -82,8 +82,8 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
     case 'sysctl':
       return { code: 'SYSCTL_REFUSED', ...entryField('sysctls', options?.sysctls, subject) }
     case 'user':
-      // The warden knows the user, but this machine cannot give a container that id.
-      if (!isMissing(errno)) return { code: 'NOT_SUPPORTED', field: 'user', value: options?.user ?? subject }
+      // There is such a user, but its id has no meaning here: rootless without a range of ids (setresuid(2) says EINVAL).
+      if (errno === 'EINVAL') return { code: 'NOT_SUPPORTED', field: 'user', value: options?.user ?? subject }
       return {
         code: 'USER_NOT_FOUND',
         field: 'user',

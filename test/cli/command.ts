@@ -52,6 +52,12 @@ export class Bench {
     return finished(child)
   }
 
+  /** Runs `mayfly …` to its end by way of another program, which is given its words. */
+  callThrough([program, ...before]: readonly [string, ...string[]], words: readonly string[]): Promise<Finished> {
+    const env = { ...process.env, MAYFLY_HOME: this.home, HOME: this.directory }
+    return finished(spawn(program, [...before, process.execPath, PROGRAM, ...words], { cwd: this.directory, env }))
+  }
+
   /** Runs `mayfly run --rootfs … …` to its end. */
   run(words: readonly string[], input = ''): Promise<Finished> {
     return this.call(['run', '--rootfs', this.rootfs, ...words], input)

@@ -1,6 +1,6 @@
 /** `mayfly doctor` on this machine, as root and as an ordinary user: it says something true and leaves nothing. */
 import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { chownSync, readdirSync, readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { formatDiagnosis } from '../../src/cli/doctor.js'
 import type { Diagnosis, Finding } from '../../src/engine/doctor.js'
@@ -9,6 +9,7 @@ import { Bench, whyNoContainers } from './command.js'
 const why = whyNoContainers()
 if (why) console.log(`skipped: mayfly doctor on this machine, because ${why}`)
 const isRoot = process.getuid!() === 0
+if (!isRoot) console.log('skipped: mayfly doctor on machines that forbid things, because making one takes root')
 
 describe('the doctor’s lines', () => {
   const findings: Finding[] = [
@@ -74,6 +75,24 @@ describe.skipIf(why)('mayfly doctor', () => {
     const before = state(bench.home)
     await bench.call(['doctor', '--json'])
     await expect.poll(() => state(bench.home), { timeout: 5_000 }).toEqual(before)
+  })
+
+  test.skipIf(!isRoot)('finds the switch that forbids user namespaces', async () => {
+    // The limit counts for a user namespace as it does for a machine.
+    const script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set -all --inh-caps -all "$@"'
+    const { code, stdout } = await bench.callThrough(['unshare', '-Ur', 'sh', '-c', script, 'sh'], ['doctor'])
+    expect(stdout).toContain('✗ user: unshare user namespace: ENOSPC; user.max_user_namespaces is 0  →  sudo sysctl -w')
+    expect(stdout).toMatch(/✗ pid, mount, network, ipc, uts, cgroup, time: for want of a user namespace/)
+    expect(code).toBe(1)
+  })
+
+  test.skipIf(!isRoot)('finds the covered /proc of an unprivileged container', async () => {
+    const script = 'mount --bind /dev/null /proc/keys; exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"'
+    chownSync(bench.directory, 65534, 65534)
+    chownSync(bench.home, 65534, 65534)
+    const { code, stdout } = await bench.callThrough(['unshare', '-m', 'sh', '-c', script, 'sh'], ['doctor'])
+    expect(stdout).toContain('✗ /proc: mount proc: EPERM; parts of /proc are covered here')
+    expect(code).toBe(1)
   })
 
   test('exits with 1 and a reason where the store cannot be', async () => {

@@ -59,6 +59,21 @@ function kinds(): Record<string, Partial<ContainerOptions> & Pick<ContainerOptio
     terminal: { command: ['sh'], tty: true, stdin: true },
     init: { command: sh('sleep 1000 & sleep 1000 & wait'), init: true },
     host: { command: ['sleep', '1000'], network: 'host' },
+    // Where the session's PID namespace is not around them, their parent-death signal is not either.
+    pids: { command: sh('setsid sleep 1000 & exec su alice -c "sleep 1000"'), pid: 'host' },
+    joined: {
+      command: ['su', 'alice', '-c', 'sleep 1000'],
+      pid: 'container:sleeper',
+      ipc: 'container:sleeper',
+      network: 'container:sleeper',
+    },
+    // Namespaces inside of namespaces, and mounts that say they are shared.
+    nested: {
+      command: sh(
+        'mount --make-rshared /; exec unshare -m -n -p -f sh -c "mount -t tmpfs none /mnt; setsid sleep 1000 & sleep 1000"',
+      ),
+      privileged: true,
+    },
     ...(settings.groups
       ? {
           paused: { command: sh('while :; do sleep 0.1; done') },
@@ -74,16 +89,12 @@ function kinds(): Record<string, Partial<ContainerOptions> & Pick<ContainerOptio
 
 async function startAll(engine: Engine): Promise<{ facts: Started; clients: Socket[] }> {
   const entries = Object.entries(kinds())
-  const started = await Promise.all(
-    entries.map(([name, options]) =>
-      engine.start({
-        name,
-        rootfs: { directory: settings.rootfs },
-        env: { KIND: `${settings.prefix}${name}` },
-        ...options,
-      }),
-    ),
-  )
+  const start = ([name, options]: (typeof entries)[number]) => {
+    const env = { KIND: `${settings.prefix}${name}` }
+    return engine.start({ name, rootfs: { directory: settings.rootfs }, env, ...options })
+  }
+  const [sleeper, ...others] = entries // others join its namespaces
+  const started = [await start(sleeper!), ...(await Promise.all(others.map(start)))]
   const by = new Map<string, Container>(started.map((container) => [container.name, container]))
   const ports = by.get('ports')!
   await Promise.all([

@@ -130,7 +130,11 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
         code: 'ENGINE_UNAVAILABLE',
         message: expect.stringMatching(/^The warden /),
       })
-      await expectNothingLeft(territory, { ...before, process: node }, { untilNextStart })
+      await expectNothingLeft(
+        territory,
+        { ...before, process: node },
+        { untilNextStart, ...(untilNextStart ? { ignore: isInHostPids } : {}) },
+      )
       all.tell('end exit')
       await all.ended
       await startAgain()
@@ -154,7 +158,7 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
     const pids = sessionPids(home, victims)
     for (const pid of [all.pid, ...pids]) process.kill(pid, 'SIGKILL')
     await all.ended
-    await expectNothingLeft(territory, before, { untilNextStart })
+    await expectNothingLeft(territory, before, { untilNextStart, ...(untilNextStart ? { ignore: isInHostPids } : {}) })
     await startAgain()
   })
 
@@ -184,7 +188,11 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
     await expectNothingLeft(territory, withoutWorker, { ignore: (line) => /container "(?!worker )/.test(line) })
     const still = snapshotHost(territory)
     for (const kind of main.kinds) expect(still.process).toContainEqual(expect.stringContaining(`container "${kind}"`))
-    expect(still).toMatchObject({ link: withoutWorker.link, socket: withoutWorker.socket, session: [main.session] })
+    expect(still).toMatchObject({
+      link: withoutWorker.link,
+      socket: withoutWorker.socket,
+      session: withoutWorker.session,
+    })
     begun.tell('end exit')
     await begun.ended
     await expectNothingLeft(territory, before)
@@ -239,6 +247,12 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
 
 const source = fileURLToPath(new URL('./teardown.scenario.ts', import.meta.url))
 const noScript = !existsSync('/usr/bin/script')
+
+/**
+ * Who shares the host's PID namespace and has changed user hangs on nothing that the kernel ends with the session. The launcher
+ * kills such processes by their control group; without it, the next start of mayfly does.
+ */
+const isInHostPids = (line: string) => line.includes('container "pids"')
 
 /** The proof that the checks see what they look for. */
 function expectAllThere(facts: Started, now: Leftovers, before: Leftovers): void {

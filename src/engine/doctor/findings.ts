@@ -44,8 +44,9 @@ export function explain(machine: Machine, probes: Probes, trial: Trial): Finding
     ...container(context, trial),
     ...thisProcess(context),
     ...namespaces(context),
-    ...fileSystems(context),
-    ...network(context, trial),
+    ...(context.isBlocked ? [] : fileSystems(context)),
+    ...storeDisk(context),
+    ...(context.isBlocked ? [] : network(context, trial)),
     ...limits(context),
     ...kernel(context),
   ]
@@ -83,6 +84,11 @@ class Context {
 
   errno(probe: string): string | undefined {
     return this.probes.get(probe)?.errno
+  }
+
+  /** Nothing that needs a namespace could be tried, and there is nothing to say of it but that. */
+  get isBlocked(): boolean {
+    return this.isRootless && !this.ok('user-namespace')
   }
 
   get isNested(): boolean {
@@ -205,7 +211,7 @@ function namespaces(context: Context): Finding[] {
     found.push(idRange(context))
   }
   const broken = NAMESPACES.filter((name) => !context.ok(`${name}-namespace`))
-  const userNamespaceIsWhy = context.isRootless && !context.ok('user-namespace')
+  const userNamespaceIsWhy = context.isBlocked
   found.push(
     finding(group, broken.length > 0 ? broken.join(', ') : NAMESPACES.join(', '), broken.length === 0, {
       why: userNamespaceIsWhy ? 'for want of a user namespace' : context.answer(`${broken[0]}-namespace`),
@@ -276,7 +282,6 @@ function idRange(context: Context): Finding {
 
 function fileSystems(context: Context): Finding[] {
   const { machine, isRootless } = context
-  const { store } = machine
   const group = 'file systems'
   const nesting = context.isNested ? { remedy: context.nestingRemedy } : {}
   const overlay = isRootless ? 'overlay-userxattr' : 'overlay'
@@ -300,13 +305,6 @@ function fileSystems(context: Context): Finding[] {
       'overlay-volatile',
       'what is thrown away is flushed first (Linux 5.10 and newer need not)',
     ),
-    storeOnDisk(context),
-    finding(group, 'free space', store.freeBytes >= GIB, {
-      detail: `${(store.freeBytes / GIB).toFixed(1)} GiB at ${store.existing}`,
-      optional: true,
-      why: `${(store.freeBytes / GIB).toFixed(2)} GiB left at ${store.existing}`,
-      remedy: 'export MAYFLY_HOME=DIRECTORY on a larger disk',
-    }),
     finding(
       group,
       'tmpfs, bind mount, pivot_root, devpts, mqueue, sysfs',
@@ -337,13 +335,27 @@ function fileSystems(context: Context): Finding[] {
 
 const BASIC_MOUNTS = ['tmpfs', 'bind-mount', 'pivot-root', 'devpts', 'mqueue', 'sysfs']
 
-function storeOnDisk(context: Context): Finding {
+function storeDisk(context: Context): Finding[] {
+  const { store } = context.machine
+  const group = 'file systems'
+  return [
+    storeLocation(context),
+    finding(group, 'free space', store.freeBytes >= GIB, {
+      detail: `${(store.freeBytes / GIB).toFixed(1)} GiB at ${store.existing}`,
+      optional: true,
+      why: `${(store.freeBytes / GIB).toFixed(2)} GiB left at ${store.existing}`,
+      remedy: 'export MAYFLY_HOME=DIRECTORY on a larger disk',
+    }),
+  ]
+}
+
+function storeLocation(context: Context): Finding {
   const { store } = context.machine
   const name = `store ${store.home}`
   const failed = (why: string, remedy: string) => finding('file systems', name, false, { why, remedy })
   if (!store.isWritable)
     return failed(`${store.existing} is not writable`, 'export MAYFLY_HOME=DIRECTORY that is yours')
-  if (context.ok('overlay-on-store')) {
+  if (context.ok('overlay-on-store') || context.isBlocked) {
     const surprising = store.options.filter(
       (option) => option === 'nodev' || option === 'nosuid' || option === 'noexec',
     )
@@ -478,7 +490,7 @@ function kernel(context: Context): Finding[] {
       why: `${machine.kernel} is older than 5.12`,
       remedy: 'use Linux 5.12 or newer',
     }),
-    ...NEEDED.map(([name, probe]) =>
+    ...NEEDED.filter(([, probe]) => !(context.isBlocked && probe.startsWith('mount'))).map(([name, probe]) =>
       finding('kernel', name, context.ok(probe), {
         why: context.answer(probe),
         ...(context.isNested ? { remedy: context.nestingRemedy } : {}),
