@@ -152,8 +152,6 @@ static int open_network(struct container *c, struct fault *f)
 	if (plan->net == NET_HOST && session.rootless)
 		return fault(f, "network", "host", ENOTSUP, "the host's network cannot be shared without root; publish ports instead");
 	if (plan->net == NET_BRIDGE && !session.network)
-		return fault(f, "network", "bridge", ENOTSUP, "this session was opened without a network");
-	if (plan->net == NET_BRIDGE && !session.network)
 		return fault(f, "network", "bridge", ENOTSUP, "this engine was opened without a network");
 	if (plan->net == NET_BRIDGE || plan->net == NET_NONE) {
 		c->slot = plan->net == NET_BRIDGE ? net_take(f) : net_take_lonely(f);

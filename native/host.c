@@ -3,11 +3,10 @@
 #include "host.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "launcher.h"
+#include "pass.h"
 
 static int launcher_fd = -1;
 
@@ -19,25 +18,14 @@ void host_open(int fd)
 int host_socket(int family, int type, int protocol)
 {
 	struct host_request request = {family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol};
-	ssize_t n;
-	do
-		n = send(launcher_fd, &request, sizeof(request), MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	if (n != sizeof(request))
+	int error = 0, fds[PASS_MAX];
+	size_t count;
+	if (pass_send(launcher_fd, &request, sizeof(request), NULL, 0) != sizeof(request))
 		return -1;
-	int error = 0;
-	struct iovec iov = {&error, sizeof(error)};
-	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int))]; } control = {0};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-	do
-		n = recvmsg(launcher_fd, &message, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-	if (n != sizeof(error) || error || !c || c->cmsg_type != SCM_RIGHTS) {
+	ssize_t got = pass_receive(launcher_fd, &error, sizeof(error), 0, fds, &count);
+	if (got != sizeof(error) || error || !count) {
 		errno = error ? error : EIO;
 		return -1;
 	}
-	int fd;
-	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-	return fd;
+	return fds[0];
 }

@@ -34,6 +34,7 @@
 #include "cgroup.h"
 #include "idmap.h"
 #include "json.h"
+#include "pass.h"
 #include "probe.h"
 #include "scratch.h"
 #include "spawn.h"
@@ -226,19 +227,7 @@ static void hand_out_socket(int fd)
 	if (recv(fd, &request, sizeof(request), 0) != sizeof(request))
 		return;
 	int made = socket(request.family, request.type, request.protocol), error = made < 0 ? errno : 0;
-	struct iovec iov = {&error, sizeof(error)};
-	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int))]; } control = {0};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-	if (made >= 0) {
-		message.msg_control = &control;
-		message.msg_controllen = sizeof(control);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &made, sizeof(made));
-	}
-	sendmsg(fd, &message, MSG_NOSIGNAL);
+	pass_send(fd, &error, sizeof(error), &made, made >= 0);
 	if (made >= 0)
 		close(made);
 }

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "identity.h"
+#include "pass.h"
 #include "resolve.h"
 
 #ifndef TIOCGPTPEER
@@ -43,34 +44,18 @@
 
 void status_send(int status_fd, const struct status *status, int fd)
 {
-	struct iovec iov = {(void *)status, sizeof(*status)};
-	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int))]; } control = {0};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-	if (fd >= 0) {
-		message.msg_control = &control;
-		message.msg_controllen = sizeof(control);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	}
-	sendmsg(status_fd, &message, MSG_NOSIGNAL);
+	pass_send(status_fd, status, sizeof(*status), &fd, fd >= 0);
 }
 
 ssize_t status_receive(int status_fd, struct status *status, int *fd)
 {
-	struct iovec iov = {status, sizeof(*status)};
-	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int))]; } control = {0};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-	ssize_t got = recvmsg(status_fd, &message, MSG_CMSG_CLOEXEC);
-	struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	int fds[PASS_MAX];
+	size_t count;
+	ssize_t got = pass_receive(status_fd, status, sizeof(*status), 0, fds, &count);
 	/* Nobody but us should hold the other end, but then nobody should have to trust that. */
 	status->fault.step[sizeof(status->fault.step) - 1] = status->fault.subject[sizeof(status->fault.subject) - 1] =
 		status->fault.message[sizeof(status->fault.message) - 1] = 0;
-	*fd = -1;
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-		memcpy(fd, CMSG_DATA(c), sizeof(*fd));
+	*fd = count ? fds[0] : -1;
 	return got;
 }
 

@@ -16,9 +16,10 @@
 #include <unistd.h>
 
 #include "exec.h"
+#include "pass.h"
 
 /* Descriptors of a request, in this order; absent ones are left out and their bit in `given` is clear. */
-enum { FD_WORDS, FD_STDIN, FD_STDOUT, FD_STDERR, FD_STATUS, FD_NET, FD_IPC, FD_CGROUP, FD_SECCOMP, FD_CONTAINER, FD_FIXED, FD_MAX = 24 };
+enum { FD_WORDS, FD_STDIN, FD_STDOUT, FD_STDERR, FD_STATUS, FD_NET, FD_IPC, FD_CGROUP, FD_SECCOMP, FD_CONTAINER, FD_FIXED };
 
 struct spawn_request {
 	enum { SPAWN_CONTAINER = 1, SPAWN_EXEC, SPAWN_KILL } kind;
@@ -28,41 +29,6 @@ struct spawn_request {
 	size_t procs_count;         /* further descriptors: cgroup.procs or tasks of v1 groups */
 };
 struct spawn_answer { enum { SPAWN_STARTED = 1, SPAWN_ENDED } kind; pid_t pid; int status; };
-
-static ssize_t send_with_fds(int to, const void *bytes, size_t length, const int *fds, size_t count)
-{
-	struct iovec iov = {(void *)bytes, length};
-	union { struct cmsghdr align; char room[CMSG_SPACE(sizeof(int) * FD_MAX)]; } control = {0};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-	if (count) {
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int) * count);
-		memcpy(CMSG_DATA(c), fds, sizeof(int) * count);
-	}
-	return sendmsg(to, &message, MSG_NOSIGNAL);
-}
-
-static ssize_t receive_with_fds(int from, void *bytes, size_t length, int flags, int *fds, size_t *count)
-{
-	struct iovec iov = {bytes, length};
-	union { struct cmsghdr align; char room[CMSG_SPACE(sizeof(int) * FD_MAX)]; } control = {0};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
-	ssize_t got;
-	do
-		got = recvmsg(from, &message, MSG_CMSG_CLOEXEC | flags);
-	while (got < 0 && errno == EINTR);
-	struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-	*count = 0;
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-		*count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		memcpy(fds, CMSG_DATA(c), *count * sizeof(int));
-	}
-	return got;
-}
 
 static int memory_file(const void *bytes, size_t length)
 {
@@ -94,10 +60,10 @@ static void ended(const struct spawn_answer *answer)
 static void answered(struct watch *w, uint32_t events)
 {
 	struct spawn_answer answer;
-	int fds[FD_MAX];
+	int fds[PASS_MAX];
 	size_t count;
 	(void)events;
-	while (receive_with_fds(w->fd, &answer, sizeof(answer), MSG_DONTWAIT, fds, &count) == sizeof(answer))
+	while (pass_receive(w->fd, &answer, sizeof(answer), MSG_DONTWAIT, fds, &count) == sizeof(answer))
 		if (answer.kind == SPAWN_ENDED)
 			ended(&answer);
 }
@@ -119,10 +85,10 @@ static int await_start(struct child *child, void (*on_end)(struct child *, int),
 	struct spawn_answer answer, *early = NULL;
 	size_t early_count = 0;
 	int done = -1;
-	int fds[FD_MAX];
+	int fds[PASS_MAX];
 	for (;;) {
 		size_t count;
-		if (receive_with_fds(channel.fd, &answer, sizeof(answer), 0, fds, &count) != sizeof(answer))
+		if (pass_receive(channel.fd, &answer, sizeof(answer), 0, fds, &count) != sizeof(answer))
 			break;
 		if (answer.kind == SPAWN_STARTED) {
 			done = answer.pid < 0 || !count ? -1 : 0;
@@ -154,16 +120,16 @@ static int await_start(struct child *child, void (*on_end)(struct child *, int),
 
 static int ask(struct spawn_request *request, const int fixed[FD_FIXED], const int *procs_fds, size_t procs_count)
 {
-	int fds[FD_MAX];
+	int fds[PASS_MAX];
 	size_t count = 0;
 	for (int i = 0; i < FD_FIXED; i++)
 		if (fixed[i] >= 0) {
 			request->given |= 1u << i;
 			fds[count++] = fixed[i];
 		}
-	for (size_t i = 0; i < procs_count && count < FD_MAX; i++, request->procs_count++)
+	for (size_t i = 0; i < procs_count && count < PASS_MAX; i++, request->procs_count++)
 		fds[count++] = procs_fds[i];
-	return send_with_fds(channel.fd, request, sizeof(*request), fds, count) == sizeof(*request) ? 0 : -1;
+	return pass_send(channel.fd, request, sizeof(*request), fds, count) == sizeof(*request) ? 0 : -1;
 }
 
 /* Words for the launcher's child: what it cannot know, then `plan`, then the plan as node sent it. */
@@ -338,9 +304,9 @@ static _Noreturn void run(const struct spawn_request *request, const int fixed[F
 void spawn_serve(int fd, int warden_pidfd, int self_exe)
 {
 	struct spawn_request request;
-	int fds[FD_MAX], fixed[FD_FIXED];
+	int fds[PASS_MAX], fixed[FD_FIXED];
 	size_t count, next = 0;
-	if (receive_with_fds(fd, &request, sizeof(request), 0, fds, &count) != sizeof(request))
+	if (pass_receive(fd, &request, sizeof(request), 0, fds, &count) != sizeof(request))
 		return;
 	if (request.kind == SPAWN_KILL) {
 		for (size_t i = 0; i < child_count; i++) /* not reaped yet, so the number is still its own */
@@ -357,7 +323,7 @@ void spawn_serve(int fd, int warden_pidfd, int self_exe)
 	int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 	if (pid > 0)
 		children[child_count++] = pid;
-	send_with_fds(fd, &answer, sizeof(answer), &pidfd, pidfd >= 0);
+	pass_send(fd, &answer, sizeof(answer), &pidfd, pidfd >= 0);
 	if (pidfd >= 0)
 		close(pidfd);
 	for (size_t i = 0; i < count; i++)
@@ -370,7 +336,7 @@ bool spawn_reaped(int fd, pid_t pid, int status)
 		if (children[i] == pid) {
 			children[i] = children[--child_count];
 			struct spawn_answer answer = {SPAWN_ENDED, pid, status};
-			send_with_fds(fd, &answer, sizeof(answer), NULL, 0);
+			pass_send(fd, &answer, sizeof(answer), NULL, 0);
 			return true;
 		}
 	return false;

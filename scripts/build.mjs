@@ -27,6 +27,11 @@ const ownModulesStay = {
   },
 }
 
+// The first lines of the command are for sh, which starts node with `--`: without it node 20 takes an --env-file among the
+// command's own flags for itself, loads it, and ends with code 9 when there is no such file. For JavaScript it is a string
+// and a comment. (`env -S` would do, but busybox has no -S.)
+const RUN_NODE = `':' //; exec node -- "$0" "$@"`
+
 const ES_MODULE = { format: 'esm', platform: 'node', target: 'node20.19', logLevel: 'warning' }
 const COMMONJS = {
   ...ES_MODULE,
@@ -79,7 +84,7 @@ async function buildTypeScript() {
       bundle: true,
       splitting: true,
       chunkNames: '[name]-[hash]',
-      banner: { js: REQUIRE },
+      banner: { js: `${RUN_NODE}\n${REQUIRE}` },
     }),
   ])
   chmodSync('dist/cli/mayfly.js', 0o755)

@@ -44,7 +44,9 @@ function environment() {
 
 /** Exit code 77 means skipped; the program has printed why. */
 async function check(title, program, args) {
-  const verdict = await run(title, program, args).then((code) => (code === 0 ? 'passed' : code === 77 ? 'skipped' : 'failed'))
+  const verdict = await run(title, program, args).then((code) =>
+    code === 0 ? 'passed' : code === 77 ? 'skipped' : 'failed',
+  )
   if (verdict === 'failed') console.log(`failed: ${title}`)
   total[verdict]++
 }
@@ -63,6 +65,20 @@ async function native() {
   for (const verdict of Object.keys(total)) total[verdict] += counts[verdict]
   // What does not compile has printed no verdict.
   if (code !== 0 && counts.failed === 0) total.failed++
+}
+
+/** A few seconds from the seeds, to find what has just been broken; longer runs are `make -C native fuzz FUZZ_SECONDS=…`. */
+async function fuzz() {
+  let isSkipped = false
+  const passed = await run(
+    'fuzzers',
+    'make',
+    ['--no-print-directory', '-s', '-C', 'native', 'fuzz', 'FUZZ_SECONDS=5'],
+    (line) => {
+      isSkipped ||= line.startsWith('skipped')
+    },
+  )
+  total[isSkipped ? 'skipped' : passed ? 'passed' : 'failed']++
 }
 
 async function vitest() {
@@ -86,6 +102,7 @@ async function vitest() {
 
 await check('build', process.execPath, ['scripts/build.mjs'])
 await native()
+await fuzz()
 await check('control groups of version 2', 'sh', ['test/vm/cgroup-v2.sh'])
 await check('type check', process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '-p', 'tsconfig.json'])
 await check('format and lint', process.execPath, ['node_modules/@biomejs/biome/bin/biome', 'check', '.'])

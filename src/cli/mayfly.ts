@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/bin/sh
 /** The command line, one more door of the engine: it parses, calls and formats. */
 import { Command, CommanderError } from 'commander'
 import manifest from '../../package.json' with { type: 'json' }

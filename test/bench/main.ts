@@ -38,8 +38,31 @@ const USAGE = `npm run bench -- [options]
   --json FILE              all samples, in milliseconds unless their name says otherwise
   --write                  put the table into README.md`
 
-/** Resolves to the exit code: 0 when everything was measured, whether or not the goals are met. */
+/** Resolves to the exit code: 0 when everything was measured, whether or not the goals are met; 2 for a wrong option. */
 export async function main(args: readonly string[]): Promise<number> {
+  try {
+    const options = parse(args)
+    if (options.help) console.log(USAGE)
+    else await bench(options)
+    return 0
+  } catch (error) {
+    if (!(error instanceof RangeError || (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')))
+      throw error
+    console.error(`${(error as Error).message}\n\n${USAGE}`)
+    return 2
+  }
+}
+
+interface Options {
+  readonly rivals: readonly string[]
+  readonly measurements: readonly string[]
+  readonly quick: boolean
+  readonly json: string | undefined
+  readonly write: boolean
+  readonly help: boolean
+}
+
+function parse(args: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...args],
     options: {
@@ -51,13 +74,15 @@ export async function main(args: readonly string[]): Promise<number> {
       help: { type: 'boolean', default: false },
     },
   })
-  if (values.help) {
-    console.log(USAGE)
-    return 0
-  }
-  const chosen = values.only ? words(values.only) : Object.keys(MEASUREMENTS)
-  const unknown = chosen.find((name) => !MEASUREMENTS[name])
+  const words = (list: string) => list.split(',').filter(Boolean)
+  const measurements = values.only ? words(values.only) : Object.keys(MEASUREMENTS)
+  const unknown = measurements.find((name) => !MEASUREMENTS[name])
   if (unknown) throw new RangeError(`--only knows ${Object.keys(MEASUREMENTS).join(', ')}, not "${unknown}"`)
+  const { quick, json, write, help } = values
+  return { rivals: words(values.vs), measurements, quick, json, write, help }
+}
+
+async function bench(options: Options): Promise<void> {
   if (process.getuid?.() !== 0)
     throw new Error('The benchmark needs root: the floor makes namespaces, mounts and control groups')
   // What is on the disk and in control groups is removed at exit.
@@ -69,20 +94,20 @@ export async function main(args: readonly string[]): Promise<number> {
   const home = join(world.directory, 'home')
   mkdirSync(home)
   await using engine = await Engine.open({ home })
-  await using rivals = await openRivals(words(values.vs), world)
+  await using rivals = await openRivals(options.rivals, world)
 
   const samples: Record<string, readonly number[]> = {}
   const scene: Scene = {
     world,
     engine,
     rivals: rivals.list,
-    quick: values.quick,
+    quick: options.quick,
     record: (name, values) => {
       samples[name] = values
     },
   }
   const rows: Row[] = []
-  for (const name of chosen) {
+  for (const name of options.measurements) {
     const start = performance.now()
     const lines = await MEASUREMENTS[name]!(scene)
     console.error(`${name}: measured in ${((performance.now() - start) / 1_000).toFixed(1)} s`)
@@ -92,13 +117,8 @@ export async function main(args: readonly string[]): Promise<number> {
   const versions = rivals.list.map(({ description }) => description).join('; ')
   const about = `${world.machine}${versions ? `. Beside it: ${versions}` : ''}.`
   console.log(`\n${about}\n\n${plainTable(rows)}\n\n${misses === 0 ? 'Every goal is met' : `Goals missed: ${misses}`}`)
-  if (values.json) writeFileSync(values.json, `${JSON.stringify({ about, rows, samples }, undefined, 2)}\n`)
-  if (values.write) {
+  if (options.json) writeFileSync(options.json, `${JSON.stringify({ about, rows, samples }, undefined, 2)}\n`)
+  if (options.write) {
     writeBetweenMarkers(join(packageRoot(), 'README.md'), `\nMeasured on ${about}\n\n${markdownTable(rows)}\n`)
   }
-  return 0
-}
-
-function words(list: string): string[] {
-  return list.split(',').filter(Boolean)
 }

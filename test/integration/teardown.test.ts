@@ -21,6 +21,8 @@ import type { Settings, Started } from './teardown.scenario.ts'
 const rounds = Number(process.env.MAYFLY_TEARDOWN_ROUNDS ?? 1)
 const seed = Number(process.env.MAYFLY_TEARDOWN_SEED ?? Date.now() % 1_000_000)
 const reason = process.getuid?.() !== 0 ? 'needs root' : missingBusybox()
+const noScript = existsSync('/usr/bin/script') ? undefined : 'needs a terminal: apt-get install bsdutils'
+if (noScript) console.warn(`skipped: teardown at a closed terminal: ${noScript}`)
 if (reason) console.warn(`skipped: teardown: ${reason}`)
 else console.log(`teardown: ${rounds} round(s), seed ${seed}`)
 
@@ -246,7 +248,6 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
 })
 
 const source = fileURLToPath(new URL('./teardown.scenario.ts', import.meta.url))
-const noScript = !existsSync('/usr/bin/script')
 
 /**
  * Who shares the host's PID namespace and has changed user hangs on nothing that the kernel ends with the session. The launcher

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { wardenProgram } from '../../../src/engine/where.js'
@@ -46,9 +46,10 @@ export class RawWarden {
     this.control.on('error', () => {})
   }
 
-  /** Descriptors that the warden holds open. */
+  /** Descriptors that the warden holds open, but for network namespaces: of these it keeps as many in stock as seem useful. */
   descriptors(): number {
-    return readdirSync(`/proc/${this.#pid}/fd`).length
+    const directory = `/proc/${this.#pid}/fd`
+    return readdirSync(directory).filter((fd) => !linkOf(join(directory, fd)).startsWith('net:')).length
   }
 
   /** Processor time that the warden has used, in ticks of 10 ms. */
@@ -57,10 +58,14 @@ export class RawWarden {
     return Number(fields[11]) + Number(fields[12])
   }
 
+  /** Resolves to the reply; rejects when the session ends instead. */
   request(verb: string, pairs: readonly string[]): Promise<Line> {
     const sequence = ++this.#sequence
     this.control.write(encodeRequest(verb, sequence, pairs))
-    return new Promise((resolve) => this.#replies.set(sequence, resolve))
+    return new Promise((resolve, reject) => {
+      this.#replies.set(sequence, resolve)
+      this.ended.then(() => reject(new Error(`the session has ended, without a reply to "${verb}"`)))
+    })
   }
 
   /** A connection to the bulk socket, not yet with a request. What comes is thrown away unless somebody listens. */
@@ -99,6 +104,15 @@ export class RawWarden {
       if (resolve) resolve(line)
       else this.lines.push(line)
     }
+  }
+}
+
+/** '' when it is gone meanwhile. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path)
+  } catch {
+    return ''
   }
 }
 
