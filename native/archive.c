@@ -17,14 +17,16 @@
 #include "tar.h"
 #include "warden.h"
 
-struct job { struct child child; struct container *held; };
+struct job { struct child child; struct container *held; pid_t pid; };
 
 static void ended(struct child *child, int status)
 {
 	struct job *job = container_of(child, struct job, child);
 	(void)status;
-	if (job->held)
+	if (job->held) {
+		container_copy_ended(job->held, job->pid);
 		container_hold(job->held, -1);
+	}
 	free(job);
 }
 
@@ -185,6 +187,7 @@ void archive_open(struct connection *c, const struct request *r)
 		return;
 	}
 	job->held = container;
+	job->pid = pid;
 	if (container)
 		container_hold(container, 1);
 	child_add(&job->child, pid, ended);

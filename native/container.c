@@ -875,6 +875,12 @@ void container_kill_all(void)
 			kill_now(c);
 }
 
+void container_copy_ended(struct container *c, pid_t pid)
+{
+	if (c->scratch.made)
+		scratch_copy_ended(&c->scratch, (unsigned)pid);
+}
+
 int container_enter_root(struct container *c, struct fault *f)
 {
 	if (c->state == CONTAINER_RUNNING) {

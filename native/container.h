@@ -34,4 +34,5 @@ struct cgroup *container_cgroup(struct container *);
 const struct plan *container_plan(const struct container *);
 /* Runs in a child process of the warden: makes the container's file system its root, running or not. Returns a descriptor of it. */
 int container_enter_root(struct container *, struct fault *);
+void container_copy_ended(struct container *, pid_t);      /* the process that entered the root is gone */
 void container_hold(struct container *, int by);           /* +1/-1: an exec or copy uses it; removal waits */

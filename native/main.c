@@ -1,10 +1,10 @@
 /* One binary, four lives: launcher (and, in its child, warden), probe for the doctor, and PID 1 of containers that ask for one. */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "launcher.h"
 #include "probe.h"
@@ -16,16 +16,34 @@
 #endif
 
 #ifdef __SANITIZE_ADDRESS__
-void __sanitizer_set_report_fd(void *);
+void __asan_set_error_report_callback(void (*)(const char *));
+void __ubsan_get_current_report_data(const char **kind, const char **message, const char **file, unsigned *line, unsigned *column, char **address);
+void __ubsan_on_report(void);
+
+static void report(const char *text)
+{
+	if (child_report_fd >= 0)
+		dprintf(child_report_fd, "process %d: %s\n", getpid(), text);
+}
+
+/* Called by the sanitizer, with no text of its own. */
+void __ubsan_on_report(void)
+{
+	const char *kind, *message, *file;
+	char text[1024], *address;
+	unsigned line, column;
+	__ubsan_get_current_report_data(&kind, &message, &file, &line, &column, &address);
+	snprintf(text, sizeof(text), "%s:%u:%u: %s: %s", file, line, column, kind, message);
+	report(text);
+}
 
 /* Reports of a sanitized build go to a file opened now: whatever root and stderr the process that finds a bug has by then. Children
- * inherit it until they become the container's program. */
+ * inherit it until they become the container's program. The sanitizers' own log would be opened anew after each fork. */
 static void report_to_file(void)
 {
 	const char *path = getenv("MAYFLY_SANITIZER_REPORT");
 	child_report_fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
-	if (child_report_fd >= 0)
-		__sanitizer_set_report_fd((void *)(intptr_t)child_report_fd);
+	__asan_set_error_report_callback(report);
 }
 #else
 static void report_to_file(void) {}

@@ -26,6 +26,7 @@ enum {
 	CALM_BELOW = 8192,           /* a smaller splice counts as calm … */
 	CALM_AFTER = 16,             /* … and so many in a row give the pipe back */
 	SPARE_PIPES = 16,
+	LAST_TURNS = 16,             /* of ROUNDS pieces, for what a container said last */
 };
 
 struct direction {
@@ -334,12 +335,27 @@ refused:
 	return -1;
 }
 
+/* The container has ended, and with it its sockets: what they sent before has arrived here, and is still passed on as far as the
+ * other side takes it at once. A reset is for what is cut off. */
+static void relay_finish(struct relay *r)
+{
+	bool complete = false;
+	for (int i = 0; i < 2 && !r->connecting; i++) {
+		struct direction *d = &r->from[i];
+		enum outcome outcome = OPEN;
+		for (int turn = 0; turn < LAST_TURNS && outcome == OPEN && !d->ended; turn++)
+			outcome = move(d, r->fd[i], r->fd[!i], true);
+		complete = complete || (d->ended && !d->held);
+	}
+	relay_free(r, !complete);
+}
+
 void relay_end_owner(const void *owner)
 {
 	for (struct relay *r = relays, *next; r; r = next) {
 		next = r->next;
 		if (r->owner == owner)
-			relay_free(r, true);
+			relay_finish(r);
 	}
 }
 
@@ -348,6 +364,6 @@ void relay_end_container(struct in_addr container)
 	for (struct relay *r = relays, *next; r; r = next) {
 		next = r->next;
 		if (r->container.s_addr == container.s_addr)
-			relay_free(r, true);
+			relay_finish(r);
 	}
 }

@@ -7,6 +7,7 @@
  * left is reset. owner and container identify the connection for the two calls below. -1 with errno when there are too
  * many connections or no memory: both are reset then. */
 int relay_start(int left, int right, bool connecting, const void *owner, struct in_addr container);
+/* What has arrived already is passed on as far as the other side takes it at once; what is cut off ends in a reset. */
 void relay_end_owner(const void *owner);
 void relay_end_container(struct in_addr);
 

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "tar.h"
@@ -15,8 +17,15 @@
 /* So many entries are removed at once (about 15 µs each on ext4); a bigger tree goes to a process of its own. */
 enum { REMOVE_AT_ONCE = 64 };
 
+/* Upper and work directories that nothing was written to are kept for the next container. On ext4 each directory made and removed
+ * costs about 0.15 ms, and more with every one of the last minute: it reuses no inode that was freed within 60 s, and looks at each
+ * (recently_deleted() in fs/ext4/ialloc.c, 9 % of the time of a thousand runs in a row). */
+enum { SPARES = 16 };
+struct spares { unsigned numbers[SPARES], next; size_t count; };
+
 static int disk_fd = -1, memory_fd = -1, files_fd = -1;
 static unsigned trash_number;
+static struct spares disk_spares, memory_spares;
 
 static int subdirectory(const char *name, struct fault *f)
 {
@@ -50,14 +59,17 @@ int scratch_make(struct scratch *s, const char *id, bool in_memory, struct fault
 	int base = in_memory ? memory_fd : disk_fd;
 	*s = (struct scratch){.in_memory = in_memory};
 	memcpy(s->name, id, 12);
+	struct spares *spares = in_memory ? &memory_spares : &disk_spares;
+	bool spare = spares->count > 0;
+	s->pair = spare ? spares->numbers[--spares->count] : spares->next++;
 	char upper[24], work[24];
-	snprintf(upper, sizeof(upper), "%s.u", s->name);
-	snprintf(work, sizeof(work), "%s.w", s->name);
+	snprintf(upper, sizeof(upper), "%u.u", s->pair);
+	snprintf(work, sizeof(work), "%u.w", s->pair);
 	snprintf(s->upper, sizeof(s->upper), "%s/%s/%s", session.directory, in_memory ? "m" : "c", upper);
 	snprintf(s->work, sizeof(s->work), "%s/%s/%s", session.directory, in_memory ? "m" : "c", work);
 	/* The upper's own mode and owner are the container's "/". */
-	bool made = mkdirat(base, upper, 0755) == 0;
-	if (!made || mkdirat(base, work, 0700) < 0) {
+	bool made = spare || mkdirat(base, upper, 0755) == 0;
+	if (!made || (!spare && mkdirat(base, work, 0700) < 0)) {
 		int error = errno;
 		if (made)
 			unlinkat(base, upper, AT_REMOVEDIR);
@@ -92,14 +104,21 @@ int scratch_fresh_work(struct scratch *s, unsigned number, struct fault *f)
 	int base = s->in_memory ? memory_fd : disk_fd;
 	const char *old = strrchr(s->work, '/') + 1;
 	remove_tree(base, old, 0);
-	snprintf(s->work, sizeof(s->work), "%s/%s/%s.w%u", session.directory, s->in_memory ? "m" : "c", s->name, number);
+	snprintf(s->work, sizeof(s->work), "%s/%s/%u.w%u", session.directory, s->in_memory ? "m" : "c", s->pair, number);
 	return mkdir(s->work, 0700) < 0 ? fault(f, "upper", s->work, errno, NULL) : 0;
 }
 
 int scratch_copy_work(const struct scratch *s, unsigned number, char *path, size_t size, struct fault *f)
 {
-	snprintf(path, size, "%s/%s/%s.x%u", session.directory, s->in_memory ? "m" : "c", s->name, number);
+	snprintf(path, size, "%s/%s/%u.x%u", session.directory, s->in_memory ? "m" : "c", s->pair, number);
 	return mkdir(path, 0700) < 0 ? fault(f, "upper", path, errno, NULL) : 0;
+}
+
+void scratch_copy_ended(const struct scratch *s, unsigned number)
+{
+	char name[32];
+	snprintf(name, sizeof(name), "%u.x%u", s->pair, number);
+	remove_tree(s->in_memory ? memory_fd : disk_fd, name, 0);
 }
 
 int remove_tree(int dir_fd, const char *name, unsigned long budget)
@@ -162,6 +181,33 @@ static bool remove_apart(struct scratch *s, int base, const char *const *names, 
 	return false;
 }
 
+/* As good as new: empty, and its own inode, the container's "/", as it was made. */
+static bool is_pristine(int base, const char *upper)
+{
+	int fd = openat(base, upper, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	char entries[1024]; /* "." and ".." take 48 bytes */
+	bool pristine = fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 07777) == 0755 && st.st_uid == geteuid() && st.st_gid == getegid() &&
+		flistxattr(fd, NULL, 0) == 0 && syscall(SYS_getdents64, fd, entries, sizeof(entries)) == 48;
+	if (fd >= 0)
+		close(fd);
+	return pristine;
+}
+
+/* Keeps the pair if it is as good as new; what the kernel left in the work directory goes. */
+static bool keep_spare(struct scratch *s, int base, const char *const names[2])
+{
+	struct spares *spares = s->in_memory ? &memory_spares : &disk_spares;
+	int work = spares->count < SPARES && !strchr(names[1], 'w')[1] && is_pristine(base, names[0])
+		? openat(base, names[1], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	bool kept = work >= 0 && tree_empty(work, REMOVE_AT_ONCE) == 0;
+	if (work >= 0)
+		close(work);
+	if (kept)
+		spares->numbers[spares->count++] = s->pair;
+	return kept;
+}
+
 bool scratch_remove(struct scratch *s, void (*gone)(void *), void *owner)
 {
 	if (!s->made)
@@ -174,6 +220,8 @@ bool scratch_remove(struct scratch *s, void (*gone)(void *), void *owner)
 		unlinkat(files_fd, name, 0);
 	}
 	const char *names[2] = {strrchr(s->upper, '/') + 1, strrchr(s->work, '/') + 1};
+	if (keep_spare(s, base, names))
+		return true;
 	int upper = remove_tree(base, names[0], REMOVE_AT_ONCE);
 	int work = remove_tree(base, names[1], REMOVE_AT_ONCE);
 	return upper <= 0 && work <= 0 ? true : remove_apart(s, base, names, 2, gone, owner);

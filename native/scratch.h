@@ -7,6 +7,7 @@
 
 struct scratch {
 	char name[16];              /* first digits of the id */
+	unsigned pair;              /* number of its two directories */
 	char upper[400], work[416]; /* paths */
 	bool made, in_memory, being_removed;
 	size_t files;               /* how many were written */
@@ -21,6 +22,8 @@ int scratch_file(struct scratch *, size_t number, const char *text, char **path,
 /* A volatile overlay leaves a mark in its work directory that forbids mounting it again; a restart gets a new one. */
 int scratch_fresh_work(struct scratch *, unsigned number, struct fault *);
 int scratch_copy_work(const struct scratch *, unsigned number, char *path, size_t size, struct fault *);
+/* That copy is over: its work directory goes. */
+void scratch_copy_ended(const struct scratch *, unsigned number);
 /* Removes it all. Returns true when that is done; false when there was so much that a process of its own does it: then gone(owner) is called. */
 bool scratch_remove(struct scratch *, void (*gone)(void *), void *owner);
 

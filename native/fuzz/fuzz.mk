@@ -2,26 +2,34 @@
 #
 #   make fuzz                      FUZZ_SECONDS (default 20) for each, from the seeds in fuzz/corpus
 #   make fuzz FUZZ_SECONDS=3600    longer; what it finds is kept in build/fuzz/<name>-corpus between runs
+#   make test                      runs each for TEST_FUZZ_SECONDS (default 5)
 #
 # A crash leaves its input in build/fuzz and ends with an error. Add that input to fuzz/corpus/<name> with the mend.
 
 FUZZ_CC ?= clang
 FUZZ_SECONDS ?= 20
+TEST_FUZZ_SECONDS ?= 5
 FUZZ_CFLAGS = -std=c11 $(WARNINGS) -O1 -g -fno-omit-frame-pointer -I. -fsanitize=fuzzer,address,undefined \
 	-fno-sanitize-recover=undefined
-FUZZERS := tar request
+FUZZERS := tar request plan
 
 FUZZ_PARTS_tar := tar_read.c fault.c
 FUZZ_PARTS_request := request.c
+FUZZ_PARTS_plan := plan.c request.c fault.c
 
-.PHONY: fuzz $(FUZZERS:%=fuzz-%)
+.PHONY: fuzz $(FUZZERS:%=fuzz-%) $(FUZZERS:%=test-fuzz-%)
 
 ifeq ($(shell command -v $(FUZZ_CC)),)
 fuzz:
 	@echo "skipped fuzzing: $(FUZZ_CC) is not installed"
+$(FUZZERS:%=test-fuzz-%): test-fuzz-%:
+	@echo "skipped native: fuzz $*: $(FUZZ_CC) is not installed"
 else
 fuzz: $(FUZZERS:%=fuzz-%)
+$(FUZZERS:%=test-fuzz-%): test-fuzz-%:
+	@$(call verdict,fuzz $*,$(MAKE) --no-print-directory fuzz-$* FUZZ_SECONDS=$(TEST_FUZZ_SECONDS) >build/fuzz-$*.log 2>&1 || { cat build/fuzz-$*.log; false; })
 endif
+test: $(FUZZERS:%=test-fuzz-%)
 
 define fuzzer
 build/fuzz/$(1)_fuzz: fuzz/$(1)_fuzz.c $(FUZZ_PARTS_$(1)) $(wildcard *.h) fuzz/fuzz.mk
@@ -35,3 +43,19 @@ fuzz-$(1): build/fuzz/$(1)_fuzz
 		-artifact_prefix=build/fuzz/$(1)- build/fuzz/$(1)-corpus fuzz/corpus/$(1)
 endef
 $(foreach name,$(FUZZERS),$(eval $(call fuzzer,$(name))))
+
+# What reads untrusted bytes, on arm64: the corpora in an emulator. More of the program needs kernel calls that it does not know.
+define replayer
+build/arm64/fuzz/$(1)_replay: fuzz/replay.c fuzz/$(1)_fuzz.c $(FUZZ_PARTS_$(1)) $(wildcard *.h) fuzz/fuzz.mk
+	@mkdir -p $$(@D)
+	$$(CC_ARM64) -std=c11 $$(WARNINGS) $$(CFLAGS) -I. -static $$(filter %.c,$$^) -o $$@
+
+replay-arm64-$(1): build/arm64/fuzz/$(1)_replay
+	@$$(call verdict,corpus of $(1) (arm64),$$(QEMU_ARM64) $$< fuzz/corpus/$(1)/*)
+endef
+$(foreach name,$(FUZZERS),$(eval $(call replayer,$(name))))
+
+.PHONY: $(FUZZERS:%=replay-arm64-%)
+ifneq ($(shell command -v $(CC_ARM64) && command -v $(QEMU_ARM64)),)
+check-arm64: $(FUZZERS:%=replay-arm64-%)
+endif

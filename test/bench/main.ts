@@ -8,7 +8,7 @@ import { packageRoot } from '../../src/engine/where.ts'
 import { openRivals } from './rivals/rival.ts'
 import { exec } from './rows/exec.ts'
 import { listen } from './rows/listen.ts'
-import { memory } from './rows/memory.ts'
+import { memory, memoryAtOpening } from './rows/memory.ts'
 import { ports } from './rows/ports.ts'
 import { run } from './rows/run.ts'
 import type { Measurement, Scene } from './rows/scene.ts'
@@ -94,6 +94,7 @@ async function bench(options: Options): Promise<void> {
   const home = join(world.directory, 'home')
   mkdirSync(home)
   await using engine = await Engine.open({ home })
+  const openingBytes = await memoryAtOpening({ world, engine })
   await using rivals = await openRivals(options.rivals, world)
 
   const samples: Record<string, readonly number[]> = {}
@@ -102,6 +103,7 @@ async function bench(options: Options): Promise<void> {
     engine,
     rivals: rivals.list,
     quick: options.quick,
+    openingBytes,
     record: (name, values) => {
       samples[name] = values
     },

@@ -29,7 +29,18 @@ describe.skipIf(why)('the warden and a bad client', () => {
   /** Words of a container that needs nothing but busybox. */
   const plan = (id: string, command: readonly string[], ...more: string[]) => [
     ...['id', id, 'layer', world.rootfs, 'net', 'none', 'env', 'PATH=/bin', ...more],
-    ...['mount', 'tmpfs', 'target', '/dev', 'mount', 'devpts', 'target', '/dev/pts', 'data', 'newinstance,ptmxmode=0666'],
+    ...[
+      'mount',
+      'tmpfs',
+      'target',
+      '/dev',
+      'mount',
+      'devpts',
+      'target',
+      '/dev/pts',
+      'data',
+      'newinstance,ptmxmode=0666',
+    ],
     ...command.flatMap((word) => ['arg', word]),
   ]
   const run = async (command: readonly string[], ...more: string[]) => {
@@ -38,7 +49,16 @@ describe.skipIf(why)('the warden and a bad client', () => {
     return id
   }
   const exec = (id: string, command: readonly string[], ...more: string[]) =>
-    warden.bulk('exec', ['id', id, 'exec', newId(), 'env', 'PATH=/bin', ...more, ...command.flatMap((word) => ['arg', word])])
+    warden.bulk('exec', [
+      'id',
+      id,
+      'exec',
+      newId(),
+      'env',
+      'PATH=/bin',
+      ...more,
+      ...command.flatMap((word) => ['arg', word]),
+    ])
   const expectWell = async () => {
     const id = await run(['sh', '-c', 'sleep 100'])
     let said = ''
@@ -121,7 +141,15 @@ describe.skipIf(why)('the warden and a bad client', () => {
   })
 
   test('fills in a host name that looks like what it is filled in for', async () => {
-    const id = await run(['cat', '/file'], 'hostname', '@HOSTNAME@', 'file', '/file', 'content', 'a @HOSTNAME@ b @HOSTNAME@ c')
+    const id = await run(
+      ['cat', '/file'],
+      'hostname',
+      '@HOSTNAME@',
+      'file',
+      '/file',
+      'content',
+      'a @HOSTNAME@ b @HOSTNAME@ c',
+    )
     let said = ''
     const socket = warden.bulk('logs', ['id', id, 'follow', '1']).on('data', (bytes) => {
       said += bytes
@@ -133,7 +161,18 @@ describe.skipIf(why)('the warden and a bad client', () => {
   test('lets go of connections that say nothing, half of it, or garbage', async () => {
     const before = await baseline()
     const request = encodeRequest('logs', 1, ['id', newId()])
-    const texts = ['', '1', '12345678901234', 'x', '\0', '0\0', '9999999999\0', '10\0abcdefghij', request, request.slice(0, 9)]
+    const texts = [
+      '',
+      '1',
+      '12345678901234',
+      'x',
+      '\0',
+      '0\0',
+      '9999999999\0',
+      '10\0abcdefghij',
+      request,
+      request.slice(0, 9),
+    ]
     const silent = texts.map((text) => {
       const socket = warden.connect()
       socket.write(text)
@@ -182,7 +221,10 @@ describe.skipIf(why)('the warden and a bad client', () => {
     await sleep(100)
     await once(exec(id, ['true']), 'close')
     attached.end() // the end of cat's input
-    await until(() => warden.lines.some((line) => line.event === 'exit' && line.container === reading), 'the end of cat')
+    await until(
+      () => warden.lines.some((line) => line.event === 'exit' && line.container === reading),
+      'the end of cat',
+    )
     await warden.request('signal', ['id', id, 'signal', '9'])
     await once(following, 'close')
     stalled.destroy()
@@ -236,8 +278,14 @@ describe.skipIf(why)('the warden and a bad client', () => {
       const [verb, pairs] = pick<[string, string[]]>([
         ['logs', ['id', id, 'follow', pick(['0', '1']), 'tail', pick(['-1', '0', '10'])]],
         ['attach', ['id', id, 'logs', '1', 'stdin', '1']],
-        ['exec', ['id', id, 'exec', newId(), 'env', 'PATH=/bin', 'stdin', '1', ...command.flatMap((word) => ['arg', word])]],
-        ['exec', ['id', id, 'exec', newId(), 'env', 'PATH=/bin', 'tty', '1', ...command.flatMap((word) => ['arg', word])]],
+        [
+          'exec',
+          ['id', id, 'exec', newId(), 'env', 'PATH=/bin', 'stdin', '1', ...command.flatMap((word) => ['arg', word])],
+        ],
+        [
+          'exec',
+          ['id', id, 'exec', newId(), 'env', 'PATH=/bin', 'tty', '1', ...command.flatMap((word) => ['arg', word])],
+        ],
         ['copy-in', ['id', id, 'path', '/tmp']],
         ['copy-out', ['id', id, 'path', '/bin']],
         ['nonsense', []],
@@ -256,7 +304,10 @@ describe.skipIf(why)('the warden and a bad client', () => {
     }
     const churn = async () => {
       const id = newId()
-      const running = warden.request('run', plan(id, pick([['true'], ['sleep', '100'], ['nothing there']]), 'rm', pick(['0', '1'])))
+      const running = warden.request(
+        'run',
+        plan(id, pick([['true'], ['sleep', '100'], ['nothing there']]), 'rm', pick(['0', '1'])),
+      )
       if (Math.random() < 0.5) await running
       const socket = warden.bulk('attach', ['id', id, 'logs', '1'])
       const removing = warden.request('remove', ['id', id, 'force', '1'])

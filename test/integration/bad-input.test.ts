@@ -4,10 +4,10 @@
  */
 
 import { execFileSync } from 'node:child_process'
+import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { createSocket } from 'node:dgram'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type ContainerOptions, Engine, MayflyError } from '../../src/index.js'
@@ -52,7 +52,10 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
   const start = (more: Partial<ContainerOptions> = {}, command: readonly string[] = ['sleep', '100']) =>
     engine.start(options(command, more))
   const wrong = (more: object) => () => start(more as Partial<ContainerOptions>)
-  const program = (...command: string[]) => () => start({}, command)
+  const program =
+    (...command: string[]) =>
+    () =>
+      start({}, command)
 
   /** Does it, and looks at the error and at what is left. */
   async function refused(attempt: () => Promise<unknown>, expected: object, saying: RegExp): Promise<void> {
@@ -77,37 +80,137 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
   describe('options', () => {
     test.each<[string, object, object, RegExp]>([
       ['unknown', { memroy: '1g' }, { code: 'INVALID_OPTION', field: 'memroy' }, /memroy/],
-      ['unknown in limits', { limits: { memory: 1 } }, { code: 'INVALID_OPTION', field: 'limits.memory' }, /memoryBytes/],
+      [
+        'unknown in limits',
+        { limits: { memory: 1 } },
+        { code: 'INVALID_OPTION', field: 'limits.memory' },
+        /memoryBytes/,
+      ],
       ['unknown in a port', { ports: [{ container: 80, hostPort: 1 }] }, { code: 'INVALID_OPTION' }, /hostPort/],
-      ['unknown in a mount', { mounts: [{ type: 'bind', source: '/', target: '/m', ro: true }] }, { code: 'INVALID_OPTION' }, /\bro\b/],
+      [
+        'unknown in a mount',
+        { mounts: [{ type: 'bind', source: '/', target: '/m', ro: true }] },
+        { code: 'INVALID_OPTION' },
+        /\bro\b/,
+      ],
       ['of another type', { env: ['A=1'] }, { code: 'INVALID_OPTION', field: 'env' }, /env/],
-      ['a number as text', { limits: { pids: '10' } }, { code: 'INVALID_OPTION', field: 'limits.pids', value: '10' }, /10/],
+      [
+        'a number as text',
+        { limits: { pids: '10' } },
+        { code: 'INVALID_OPTION', field: 'limits.pids', value: '10' },
+        /10/,
+      ],
       ['not a number', { stopTimeoutMs: Number.NaN }, { code: 'INVALID_OPTION', field: 'stopTimeoutMs' }, /NaN/],
       ['port 0', { ports: [0] }, { code: 'INVALID_OPTION', field: 'ports[0]', value: 0 }, /1.*65535/],
-      ['port 65536', { ports: [{ container: 80, host: 65536 }] }, { code: 'INVALID_OPTION', field: 'ports[0].host', value: 65536 }, /65535/],
-      ['port -1', { ports: [80, { container: -1 }] }, { code: 'INVALID_OPTION', field: 'ports[1].container', value: -1 }, /-1/],
+      [
+        'port 65536',
+        { ports: [{ container: 80, host: 65536 }] },
+        { code: 'INVALID_OPTION', field: 'ports[0].host', value: 65536 },
+        /65535/,
+      ],
+      [
+        'port -1',
+        { ports: [80, { container: -1 }] },
+        { code: 'INVALID_OPTION', field: 'ports[1].container', value: -1 },
+        /-1/,
+      ],
       ['half a port', { ports: [80.5] }, { code: 'INVALID_OPTION', field: 'ports[0]', value: 80.5 }, /80\.5/],
-      ['protocol', { ports: [{ container: 80, protocol: 'sctp' }] }, { code: 'INVALID_OPTION', field: 'ports[0].protocol', value: 'sctp' }, /tcp.*udp/],
-      ['host address', { ports: [{ container: 80, hostIp: 'localhost' }] }, { code: 'INVALID_OPTION', field: 'ports[0].hostIp' }, /address/],
-      ['an address of another host', { ports: [{ container: 80, hostIp: '192.0.2.1' }] }, { code: 'INVALID_OPTION', field: 'ports[0].hostIp', value: '192.0.2.1' }, /no address of this host/],
+      [
+        'protocol',
+        { ports: [{ container: 80, protocol: 'sctp' }] },
+        { code: 'INVALID_OPTION', field: 'ports[0].protocol', value: 'sctp' },
+        /tcp.*udp/,
+      ],
+      [
+        'host address',
+        { ports: [{ container: 80, hostIp: 'localhost' }] },
+        { code: 'INVALID_OPTION', field: 'ports[0].hostIp' },
+        /address/,
+      ],
+      [
+        'an address of another host',
+        { ports: [{ container: 80, hostIp: '192.0.2.1' }] },
+        { code: 'INVALID_OPTION', field: 'ports[0].hostIp', value: '192.0.2.1' },
+        /no address of this host/,
+      ],
       ['ports without a network', { network: 'none', ports: [80] }, { code: 'INVALID_OPTION', field: 'ports' }, /none/],
-      ['too little memory', { limits: { memoryBytes: 4096 } }, { code: 'INVALID_OPTION', field: 'limits.memoryBytes', value: 4096 }, /524288/],
-      ['less swap than memory', { limits: { memoryBytes: 2 ** 30, memorySwapBytes: 2 ** 20 } }, { code: 'INVALID_OPTION', field: 'limits.memorySwapBytes' }, /1073741824/],
+      [
+        'too little memory',
+        { limits: { memoryBytes: 4096 } },
+        { code: 'INVALID_OPTION', field: 'limits.memoryBytes', value: 4096 },
+        /524288/,
+      ],
+      [
+        'less swap than memory',
+        { limits: { memoryBytes: 2 ** 30, memorySwapBytes: 2 ** 20 } },
+        { code: 'INVALID_OPTION', field: 'limits.memorySwapBytes' },
+        /1073741824/,
+      ],
       ['no processors', { limits: { cpus: 0 } }, { code: 'INVALID_OPTION', field: 'limits.cpus', value: 0 }, /0/],
-      ['capability', { capAdd: ['NET_ADMIM'] }, { code: 'INVALID_OPTION', field: 'capAdd[0]', value: 'NET_ADMIM' }, /NET_ADMI/],
-      ['capability to drop', { capDrop: ['ALL', 'all of them'] }, { code: 'INVALID_OPTION', field: 'capDrop[1]' }, /all of them/],
+      [
+        'capability',
+        { capAdd: ['NET_ADMIM'] },
+        { code: 'INVALID_OPTION', field: 'capAdd[0]', value: 'NET_ADMIM' },
+        /NET_ADMI/,
+      ],
+      [
+        'capability to drop',
+        { capDrop: ['ALL', 'all of them'] },
+        { code: 'INVALID_OPTION', field: 'capDrop[1]' },
+        /all of them/,
+      ],
       ['ulimit', { ulimits: { files: 10 } }, { code: 'INVALID_OPTION', field: 'ulimits.files' }, /files/],
-      ['ulimit above its hard one', { ulimits: { nofile: { soft: 10, hard: 5 } } }, { code: 'INVALID_OPTION', field: 'ulimits.nofile.soft' }, /5/],
-      ['sysctl of the host', { sysctls: { 'kernel.panic': '1' } }, { code: 'SYSCTL_REFUSED', field: 'sysctls.kernel.panic' }, /kernel\.panic/],
-      ['sysctl that climbs', { sysctls: { 'net.ipv4/../../kernel/panic': '1' } }, { code: 'SYSCTL_REFUSED' }, /container/],
+      [
+        'ulimit above its hard one',
+        { ulimits: { nofile: { soft: 10, hard: 5 } } },
+        { code: 'INVALID_OPTION', field: 'ulimits.nofile.soft' },
+        /5/,
+      ],
+      [
+        'sysctl of the host',
+        { sysctls: { 'kernel.panic': '1' } },
+        { code: 'SYSCTL_REFUSED', field: 'sysctls.kernel.panic' },
+        /kernel\.panic/,
+      ],
+      [
+        'sysctl that climbs',
+        { sysctls: { 'net.ipv4/../../kernel/panic': '1' } },
+        { code: 'SYSCTL_REFUSED' },
+        /container/,
+      ],
       ['sysctl that is none', { sysctls: { 'net.nope': '1' } }, { code: 'SYSCTL_REFUSED', value: '1' }, /net\.nope/],
-      ['sysctl with a value that is none', { sysctls: { 'net.core.somaxconn': 'many' } }, { code: 'SYSCTL_REFUSED', value: 'many' }, /somaxconn/],
+      [
+        'sysctl with a value that is none',
+        { sysctls: { 'net.core.somaxconn': 'many' } },
+        { code: 'SYSCTL_REFUSED', value: 'many' },
+        /somaxconn/,
+      ],
       ['signal', { stopSignal: 'SIGSTP' }, { code: 'INVALID_OPTION', field: 'stopSignal', value: 'SIGSTP' }, /SIGSTP/],
       ['signal number', { stopSignal: 65 }, { code: 'INVALID_OPTION', field: 'stopSignal', value: 65 }, /65/],
-      ['device', { devices: [{ host: '/dev/no-such-device' }] }, { code: 'DEVICE_NOT_FOUND', field: 'devices[0].host', value: '/dev/no-such-device' }, /no-such-device/],
-      ['a file as device', { devices: [{ host: '/etc/passwd' }] }, { code: 'DEVICE_NOT_FOUND', field: 'devices[0].host' }, /\/etc\/passwd/],
-      ['device permissions', { devices: [{ host: '/dev/null', permissions: 'rx' }] }, { code: 'INVALID_OPTION', field: 'devices[0].permissions' }, /rx/],
-      ['rate of a device that is none', { limits: { deviceReadBps: [{ path: '/dev/null', rate: 1 }] } }, { code: 'DEVICE_NOT_FOUND', field: 'limits.deviceReadBps[0].path' }, /block device/],
+      [
+        'device',
+        { devices: [{ host: '/dev/no-such-device' }] },
+        { code: 'DEVICE_NOT_FOUND', field: 'devices[0].host', value: '/dev/no-such-device' },
+        /no-such-device/,
+      ],
+      [
+        'a file as device',
+        { devices: [{ host: '/etc/passwd' }] },
+        { code: 'DEVICE_NOT_FOUND', field: 'devices[0].host' },
+        /\/etc\/passwd/,
+      ],
+      [
+        'device permissions',
+        { devices: [{ host: '/dev/null', permissions: 'rx' }] },
+        { code: 'INVALID_OPTION', field: 'devices[0].permissions' },
+        /rx/,
+      ],
+      [
+        'rate of a device that is none',
+        { limits: { deviceReadBps: [{ path: '/dev/null', rate: 1 }] } },
+        { code: 'DEVICE_NOT_FOUND', field: 'limits.deviceReadBps[0].path' },
+        /block device/,
+      ],
       ['no name', { name: '' }, { code: 'INVALID_OPTION', field: 'name', value: '' }, /name/],
       ['name with a slash', { name: '../x' }, { code: 'INVALID_OPTION', field: 'name', value: '../x' }, /name/],
       ['host name', { hostname: 'a b' }, { code: 'INVALID_OPTION', field: 'hostname', value: 'a b' }, /hostname/],
@@ -115,9 +218,19 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
       ['host line', { extraHosts: { db: 'nowhere' } }, { code: 'INVALID_OPTION', field: 'extraHosts.db' }, /nowhere/],
       ['name server', { dns: ['example.com'] }, { code: 'INVALID_OPTION', field: 'dns[0]' }, /address/],
       ['network', { network: 'brigde' }, { code: 'INVALID_OPTION', field: 'network', value: 'brigde' }, /bridge/],
-      ['container to share with: none named', { pid: 'container:' }, { code: 'INVALID_OPTION', field: 'pid' }, /container:/],
+      [
+        'container to share with: none named',
+        { pid: 'container:' },
+        { code: 'INVALID_OPTION', field: 'pid' },
+        /container:/,
+      ],
       ['container to share with: missing', { ipc: 'container:nope' }, { code: 'NO_SUCH_CONTAINER' }, /nope/],
-      ['container to share with: itself', { name: 'self', network: 'container:self' }, { code: 'NO_SUCH_CONTAINER' }, /self/],
+      [
+        'container to share with: itself',
+        { name: 'self', network: 'container:self' },
+        { code: 'NO_SUCH_CONTAINER' },
+        /self/,
+      ],
     ])('%s', async (_name, more, expected, saying) => {
       await refused(wrong(more), expected, saying)
     })
@@ -158,19 +271,38 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
   })
 
   test('a line break where it would make another line of a file', async () => {
-    for (const more of [{ dnsOptions: ['a\nnameserver 1.1.1.1'] }, { dnsSearch: ['a\nb'] }, { extraHosts: { 'a\nb': '1.1.1.1' } }])
+    for (const more of [
+      { dnsOptions: ['a\nnameserver 1.1.1.1'] },
+      { dnsSearch: ['a\nb'] },
+      { extraHosts: { 'a\nb': '1.1.1.1' } },
+    ])
       await refused(wrong(more), { code: 'INVALID_OPTION' }, /./)
   })
 
   test.each<[string, () => Promise<unknown>, object, RegExp]>([
     ['that is missing', program('nope'), { code: 'PROGRAM_NOT_FOUND', value: 'nope' }, /PATH/],
-    ['that is missing, by path', program('/data/nope'), { code: 'PROGRAM_NOT_FOUND', value: '/data/nope' }, /data\/nope/],
+    [
+      'that is missing, by path',
+      program('/data/nope'),
+      { code: 'PROGRAM_NOT_FOUND', value: '/data/nope' },
+      /data\/nope/,
+    ],
     ['that is a file below a file', program('/etc/passwd/nope'), { code: 'PROGRAM_NOT_FOUND' }, /passwd\/nope/],
     ['that is a dangling link', program('/data/dangling'), { code: 'PROGRAM_NOT_FOUND' }, /dangling/],
     ['that is a circle of links', program('/data/loop'), { code: expect.stringMatching(/^PROGRAM_NOT_/) }, /loop/],
-    ['that is not executable', program('/data/plain'), { code: 'PROGRAM_NOT_EXECUTABLE', value: '/data/plain' }, /not executable/],
+    [
+      'that is not executable',
+      program('/data/plain'),
+      { code: 'PROGRAM_NOT_EXECUTABLE', value: '/data/plain' },
+      /not executable/,
+    ],
     ['that is a directory', program('/data'), { code: 'PROGRAM_NOT_EXECUTABLE', value: '/data' }, /\/data/],
-    ['that is a script without its interpreter', program('/data/script'), { code: 'PROGRAM_NOT_FOUND', value: '/data/script' }, /interpreter/],
+    [
+      'that is a script without its interpreter',
+      program('/data/script'),
+      { code: 'PROGRAM_NOT_FOUND', value: '/data/script' },
+      /interpreter/,
+    ],
     ['that is nonsense', program('/data/nonsense'), { code: 'PROGRAM_NOT_EXECUTABLE' }, /no program for this machine/],
     ['that is cut off', program('/data/cut-off'), { code: 'PROGRAM_NOT_EXECUTABLE' }, /no program for this machine/],
     ['with a long name', program('x'.repeat(5000)), { code: expect.stringMatching(/^PROGRAM_NOT_/) }, /./],
@@ -182,19 +314,64 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
   describe('users and directories', () => {
     test.each<[string, object, object, RegExp]>([
       ['user', { user: 'carol' }, { code: 'USER_NOT_FOUND', field: 'user', value: 'carol' }, /carol.*\/etc\/passwd/],
-      ['group', { user: 'alice:nope' }, { code: 'GROUP_NOT_FOUND', field: 'user', value: 'alice:nope' }, /nope.*\/etc\/group/],
+      [
+        'group',
+        { user: 'alice:nope' },
+        { code: 'GROUP_NOT_FOUND', field: 'user', value: 'alice:nope' },
+        /nope.*\/etc\/group/,
+      ],
       ['group of a number', { user: '1000:nope' }, { code: 'GROUP_NOT_FOUND', field: 'user' }, /nope/],
-      ['further group', { groups: ['staff', 'nope'] }, { code: 'GROUP_NOT_FOUND', field: 'groups[1]', value: 'nope' }, /nope/],
-      ['user id beyond', { user: '4294967296' }, { code: 'INVALID_OPTION', field: 'user', value: '4294967296' }, /2147483647/],
+      [
+        'further group',
+        { groups: ['staff', 'nope'] },
+        { code: 'GROUP_NOT_FOUND', field: 'groups[1]', value: 'nope' },
+        /nope/,
+      ],
+      [
+        'user id beyond',
+        { user: '4294967296' },
+        { code: 'INVALID_OPTION', field: 'user', value: '4294967296' },
+        /2147483647/,
+      ],
       ['user id below', { user: '-1' }, { code: 'INVALID_OPTION', field: 'user', value: '-1' }, /user/],
       ['empty user', { user: '' }, { code: 'INVALID_OPTION', field: 'user', value: '' }, /user/],
       ['half a user', { user: 'alice:' }, { code: 'INVALID_OPTION', field: 'user', value: 'alice:' }, /group/],
-      ['working directory', { workdir: '/no/such' }, { code: 'WORKDIR_NOT_FOUND', field: 'workdir', value: '/no/such' }, /createWorkdir/],
-      ['working directory that is a file', { workdir: '/etc/passwd' }, { code: 'WORKDIR_NOT_FOUND', field: 'workdir' }, /passwd/],
-      ['working directory that is a file, to be made', { workdir: '/etc/passwd/x', createWorkdir: true }, { code: 'WORKDIR_NOT_FOUND', field: 'workdir' }, /passwd/],
-      ['relative working directory', { workdir: 'tmp' }, { code: 'INVALID_OPTION', field: 'workdir', value: 'tmp' }, /absolute/],
-      ['working directory through a descriptor', { workdir: '/proc/self/fd/7' }, { code: expect.stringMatching(/^WORKDIR_/), field: 'workdir' }, /fd/],
-      ['working directory through a magic link', { workdir: '/proc/1/root' }, { code: 'WORKDIR_ESCAPES', field: 'workdir', value: '/proc/1/root' }, /leads out/],
+      [
+        'working directory',
+        { workdir: '/no/such' },
+        { code: 'WORKDIR_NOT_FOUND', field: 'workdir', value: '/no/such' },
+        /createWorkdir/,
+      ],
+      [
+        'working directory that is a file',
+        { workdir: '/etc/passwd' },
+        { code: 'WORKDIR_NOT_FOUND', field: 'workdir' },
+        /passwd/,
+      ],
+      [
+        'working directory that is a file, to be made',
+        { workdir: '/etc/passwd/x', createWorkdir: true },
+        { code: 'WORKDIR_NOT_FOUND', field: 'workdir' },
+        /passwd/,
+      ],
+      [
+        'relative working directory',
+        { workdir: 'tmp' },
+        { code: 'INVALID_OPTION', field: 'workdir', value: 'tmp' },
+        /absolute/,
+      ],
+      [
+        'working directory through a descriptor',
+        { workdir: '/proc/self/fd/7' },
+        { code: expect.stringMatching(/^WORKDIR_/), field: 'workdir' },
+        /fd/,
+      ],
+      [
+        'working directory through a magic link',
+        { workdir: '/proc/1/root' },
+        { code: 'WORKDIR_ESCAPES', field: 'workdir', value: '/proc/1/root' },
+        /leads out/,
+      ],
     ])('%s', async (_name, more, expected, saying) => {
       await refused(wrong(more), expected, saying)
     })
@@ -202,17 +379,72 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
 
   describe('mounts', () => {
     test.each<[string, object, object, RegExp]>([
-      ['source', { type: 'bind', source: '/no/source', target: '/m' }, { code: 'MOUNT_SOURCE_NOT_FOUND', field: 'mounts[0].source', value: '/no/source' }, /does not exist/],
-      ['relative source', { type: 'bind', source: './x', target: '/m' }, { code: 'INVALID_OPTION', field: 'mounts[0].source', value: './x' }, /absolute/],
-      ['file over a directory', { type: 'bind', source: '/etc/passwd', target: '/data' }, { code: 'MOUNT_FAILED', value: '/data' }, /directory/i],
-      ['directory over a file', { type: 'bind', source: '/etc', target: '/etc/passwd' }, { code: 'MOUNT_FAILED', value: '/etc/passwd' }, /directory/i],
-      ['below a file', { type: 'bind', source: '/etc', target: '/etc/passwd/x' }, { code: 'MOUNT_FAILED' }, /directory/i],
-      ['over the root', { type: 'bind', source: '/etc', target: '/tmp/..' }, { code: 'INVALID_OPTION', field: 'mounts[0].target' }, /root/],
-      ['in /proc', { type: 'bind', source: '/etc', target: '/proc/sys' }, { code: 'INVALID_OPTION', field: 'mounts[0].target' }, /\/proc/],
-      ['through a circle', { type: 'bind', source: '/etc', target: '/data/loop/x' }, { code: 'MOUNT_TARGET_ESCAPES', field: 'mounts[0].target' }, /loop/],
-      ['kind', { type: 'volume', source: 'a', target: '/m' }, { code: 'INVALID_OPTION', field: 'mounts[0].type', value: 'volume' }, /bind.*tmpfs/],
-      ['tmpfs option', { type: 'tmpfs', target: '/t', options: ['sizes=1m'] }, { code: 'INVALID_OPTION', value: 'sizes=1m' }, /sizes=1m/],
-      ['tmpfs over a file', { type: 'tmpfs', target: '/etc/passwd' }, { code: 'MOUNT_FAILED', value: '/etc/passwd' }, /directory/i],
+      [
+        'source',
+        { type: 'bind', source: '/no/source', target: '/m' },
+        { code: 'MOUNT_SOURCE_NOT_FOUND', field: 'mounts[0].source', value: '/no/source' },
+        /does not exist/,
+      ],
+      [
+        'relative source',
+        { type: 'bind', source: './x', target: '/m' },
+        { code: 'INVALID_OPTION', field: 'mounts[0].source', value: './x' },
+        /absolute/,
+      ],
+      [
+        'file over a directory',
+        { type: 'bind', source: '/etc/passwd', target: '/data' },
+        { code: 'MOUNT_FAILED', value: '/data' },
+        /directory/i,
+      ],
+      [
+        'directory over a file',
+        { type: 'bind', source: '/etc', target: '/etc/passwd' },
+        { code: 'MOUNT_FAILED', value: '/etc/passwd' },
+        /directory/i,
+      ],
+      [
+        'below a file',
+        { type: 'bind', source: '/etc', target: '/etc/passwd/x' },
+        { code: 'MOUNT_FAILED' },
+        /directory/i,
+      ],
+      [
+        'over the root',
+        { type: 'bind', source: '/etc', target: '/tmp/..' },
+        { code: 'INVALID_OPTION', field: 'mounts[0].target' },
+        /root/,
+      ],
+      [
+        'in /proc',
+        { type: 'bind', source: '/etc', target: '/proc/sys' },
+        { code: 'INVALID_OPTION', field: 'mounts[0].target' },
+        /\/proc/,
+      ],
+      [
+        'through a circle',
+        { type: 'bind', source: '/etc', target: '/data/loop/x' },
+        { code: 'MOUNT_TARGET_ESCAPES', field: 'mounts[0].target' },
+        /loop/,
+      ],
+      [
+        'kind',
+        { type: 'volume', source: 'a', target: '/m' },
+        { code: 'INVALID_OPTION', field: 'mounts[0].type', value: 'volume' },
+        /bind.*tmpfs/,
+      ],
+      [
+        'tmpfs option',
+        { type: 'tmpfs', target: '/t', options: ['sizes=1m'] },
+        { code: 'INVALID_OPTION', value: 'sizes=1m' },
+        /sizes=1m/,
+      ],
+      [
+        'tmpfs over a file',
+        { type: 'tmpfs', target: '/etc/passwd' },
+        { code: 'MOUNT_FAILED', value: '/etc/passwd' },
+        /directory/i,
+      ],
     ])('%s', async (_name, mount, expected, saying) => {
       await refused(wrong({ mounts: [mount] }), expected, saying)
     })
@@ -222,7 +454,11 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
         { type: 'tmpfs', target: '/data' },
         { type: 'bind', source: '/etc', target: '//data/x/../' },
       ]
-      await refused(wrong({ mounts }), { code: 'INVALID_OPTION', field: 'mounts[1].target', value: '/data' }, /one mount/)
+      await refused(
+        wrong({ mounts }),
+        { code: 'INVALID_OPTION', field: 'mounts[1].target', value: '/data' },
+        /one mount/,
+      )
       await refused(wrong({ mounts: [mounts[0]], tmpfs: { '/data/': '' } }), { code: 'INVALID_OPTION' }, /\/data/)
     })
 
@@ -237,7 +473,10 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
       ]
       // It stays inside: either refused, or the path is made in the container. The host's directory is never touched.
       const before = holdings(engine)
-      await start({ mounts } as never, ['true']).then((container) => container.wait(), () => {})
+      await start({ mounts } as never, ['true']).then(
+        (container) => container.wait(),
+        () => {},
+      )
       expect(readdirSync(join(world.directory, 'outside'))).toEqual([])
       await expectNoMore(engine, before)
     })
@@ -245,10 +484,31 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
 
   describe('seccomp profiles', () => {
     test.each<[string, unknown, object, RegExp]>([
-      ['action', { defaultAction: 'SCMP_ACT_NOPE' }, { code: 'INVALID_OPTION', value: 'SCMP_ACT_NOPE' }, /SCMP_ACT_NOPE/],
+      [
+        'action',
+        { defaultAction: 'SCMP_ACT_NOPE' },
+        { code: 'INVALID_OPTION', value: 'SCMP_ACT_NOPE' },
+        /SCMP_ACT_NOPE/,
+      ],
       ['without a default', { syscalls: [] }, { code: 'INVALID_OPTION' }, /defaultAction/],
-      ['operator', { defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names: ['read'], action: 'SCMP_ACT_ERRNO', args: [{ index: 0, value: 1, op: '==' }] }] }, { code: 'INVALID_OPTION' }, /==/],
-      ['argument', { defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names: ['read'], action: 'SCMP_ACT_ERRNO', args: [{ index: 9, value: 1, op: 'SCMP_CMP_EQ' }] }] }, { code: 'INVALID_OPTION' }, /9/],
+      [
+        'operator',
+        {
+          defaultAction: 'SCMP_ACT_ALLOW',
+          syscalls: [{ names: ['read'], action: 'SCMP_ACT_ERRNO', args: [{ index: 0, value: 1, op: '==' }] }],
+        },
+        { code: 'INVALID_OPTION' },
+        /==/,
+      ],
+      [
+        'argument',
+        {
+          defaultAction: 'SCMP_ACT_ALLOW',
+          syscalls: [{ names: ['read'], action: 'SCMP_ACT_ERRNO', args: [{ index: 9, value: 1, op: 'SCMP_CMP_EQ' }] }],
+        },
+        { code: 'INVALID_OPTION' },
+        /9/,
+      ],
       ['a path', '/etc/seccomp.json', { code: 'INVALID_OPTION', field: 'seccomp' }, /unconfined/],
       ['null', null, { code: 'INVALID_OPTION', field: 'seccomp' }, /null/],
       ['a list', [], { code: 'INVALID_OPTION', field: expect.stringContaining('seccomp') }, /./],
@@ -259,7 +519,9 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
     test('that forbids the start itself ends the container, not the engine', async () => {
       const before = holdings(engine)
       const started = performance.now()
-      const outcome = await engine.run(options(['true'], { seccomp: { defaultAction: 'SCMP_ACT_KILL_PROCESS' } })).catch((error) => error)
+      const outcome = await engine
+        .run(options(['true'], { seccomp: { defaultAction: 'SCMP_ACT_KILL_PROCESS' } }))
+        .catch((error) => error)
       expect(performance.now() - started).toBeLessThan(QUICK_MS)
       if (outcome instanceof Error) expect(outcome).toBeInstanceOf(MayflyError)
       else expect(outcome).toMatchObject({ exitCode: 159, signal: 'SIGSYS' })
@@ -270,9 +532,19 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
   describe('size', () => {
     test.each<[string, () => object, string, RegExp]>([
       ['10 MB of environment in one variable', () => ({ A: 'x'.repeat(10_000_000) }), 'env.A', /131071/],
-      ['10 MB of environment in many', () => Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`A${i}`, 'x'.repeat(100_000)])), 'env', /bytes/],
+      [
+        '10 MB of environment in many',
+        () => Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`A${i}`, 'x'.repeat(100_000)])),
+        'env',
+        /bytes/,
+      ],
       ['one variable of 200 KB', () => ({ LARGE: 'x'.repeat(200_000) }), 'env.LARGE', /131071/],
-      ['50,000 variables', () => Object.fromEntries(Array.from({ length: 50_000 }, (_, i) => [`A${i}`, ''])), 'env', /too many/],
+      [
+        '50,000 variables',
+        () => Object.fromEntries(Array.from({ length: 50_000 }, (_, i) => [`A${i}`, ''])),
+        'env',
+        /too many/,
+      ],
     ])('%s', async (_name, env, field, saying) => {
       await refused(() => start({ env: env() as never }), { code: 'ARGUMENTS_TOO_LONG', field }, saying)
     })
@@ -284,7 +556,11 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
     })
 
     test('secrets are never shown', async () => {
-      for (const more of [{ env: { A: 'hunter2\0' } }, { env: { 'hunter2=': 'hunter2' } }, { env: { A: ['hunter2'] } }]) {
+      for (const more of [
+        { env: { A: 'hunter2\0' } },
+        { env: { 'hunter2=': 'hunter2' } },
+        { env: { A: ['hunter2'] } },
+      ]) {
         const error = await wrong(more)().catch((reason) => reason)
         expect(`${error.message}${JSON.stringify({ ...error, field: '' })}`).not.toContain('hunter2\0')
         if (!JSON.stringify(error.field).includes('hunter2')) expect(error.message).not.toContain('hunter2')
@@ -294,20 +570,68 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
 
   describe('root file systems', () => {
     test.each<[string, () => object, object, RegExp]>([
-      ['missing', () => ({ directory: '/no/rootfs' }), { code: 'ROOTFS_NOT_FOUND', field: 'rootfs.directory', value: '/no/rootfs' }, /does not exist/],
-      ['a file', () => ({ directory: join(world.rootfs, 'etc/passwd') }), { code: 'ROOTFS_INVALID', field: 'rootfs.directory' }, /passwd/],
-      ['a layer that is a file', () => ({ layers: [world.rootfs, '/etc/passwd'] }), { code: 'ROOTFS_INVALID', field: 'rootfs.layers[1]' }, /passwd/],
+      [
+        'missing',
+        () => ({ directory: '/no/rootfs' }),
+        { code: 'ROOTFS_NOT_FOUND', field: 'rootfs.directory', value: '/no/rootfs' },
+        /does not exist/,
+      ],
+      [
+        'a file',
+        () => ({ directory: join(world.rootfs, 'etc/passwd') }),
+        { code: 'ROOTFS_INVALID', field: 'rootfs.directory' },
+        /passwd/,
+      ],
+      [
+        'a layer that is a file',
+        () => ({ layers: [world.rootfs, '/etc/passwd'] }),
+        { code: 'ROOTFS_INVALID', field: 'rootfs.layers[1]' },
+        /passwd/,
+      ],
       ['no layers', () => ({ layers: [] }), { code: 'INVALID_OPTION', field: 'rootfs.layers' }, /at least one/],
-      ['a layer twice', () => ({ layers: [world.rootfs, world.rootfs] }), { code: expect.stringMatching(/^(ROOTFS_INVALID|INVALID_OPTION)$/), field: expect.stringContaining('rootfs') }, /once/],
+      [
+        'a layer twice',
+        () => ({ layers: [world.rootfs, world.rootfs] }),
+        { code: expect.stringMatching(/^(ROOTFS_INVALID|INVALID_OPTION)$/), field: expect.stringContaining('rootfs') },
+        /once/,
+      ],
       ['relative', () => ({ directory: 'rootfs' }), { code: 'INVALID_OPTION', field: 'rootfs.directory' }, /absolute/],
-      ['of two kinds', () => ({ directory: '/', tar: '/x' }), { code: 'INVALID_OPTION', field: 'rootfs' }, /one of them/],
-      ['a tar that is missing', () => ({ tar: '/no/such.tar' }), { code: 'ROOTFS_NOT_FOUND', field: 'rootfs.tar', value: '/no/such.tar' }, /no\/such\.tar/],
-      ['a tar that is a directory', () => ({ tar: world.rootfs }), { code: 'ROOTFS_INVALID', field: 'rootfs.tar' }, /rootfs/],
-      ['a tar that is text', () => ({ tar: written('text.tar', 'this is no tar\n'.repeat(1000)) }), { code: 'ROOTFS_INVALID', field: 'rootfs.tar' }, /text\.tar/],
+      [
+        'of two kinds',
+        () => ({ directory: '/', tar: '/x' }),
+        { code: 'INVALID_OPTION', field: 'rootfs' },
+        /one of them/,
+      ],
+      [
+        'a tar that is missing',
+        () => ({ tar: '/no/such.tar' }),
+        { code: 'ROOTFS_NOT_FOUND', field: 'rootfs.tar', value: '/no/such.tar' },
+        /no\/such\.tar/,
+      ],
+      [
+        'a tar that is a directory',
+        () => ({ tar: world.rootfs }),
+        { code: 'ROOTFS_INVALID', field: 'rootfs.tar' },
+        /rootfs/,
+      ],
+      [
+        'a tar that is text',
+        () => ({ tar: written('text.tar', 'this is no tar\n'.repeat(1000)) }),
+        { code: 'ROOTFS_INVALID', field: 'rootfs.tar' },
+        /text\.tar/,
+      ],
       ['a tar that is cut off', () => ({ tar: cutOff() }), { code: 'ROOTFS_INVALID', field: 'rootfs.tar' }, /cut\.tar/],
-      ['a gzip that is broken', () => ({ tar: written('broken.tar.gz', '\x1f\x8b\x08nonsense') }), { code: 'ROOTFS_INVALID', field: 'rootfs.tar' }, /broken\.tar\.gz/],
+      [
+        'a gzip that is broken',
+        () => ({ tar: written('broken.tar.gz', '\x1f\x8b\x08nonsense') }),
+        { code: 'ROOTFS_INVALID', field: 'rootfs.tar' },
+        /broken\.tar\.gz/,
+      ],
     ])('%s', async (_name, rootfs, expected, saying) => {
-      const layers = () => readdirSync(world.home, { recursive: true }).filter((name) => String(name).startsWith('layers/')).sort()
+      const layers = () =>
+        readdirSync(world.home, { recursive: true })
+          .filter((name) => String(name).startsWith('layers/'))
+          .sort()
       const before = layers()
       await refused(() => start({ rootfs: rootfs() as never }), expected, saying)
       expect(layers()).toEqual(before)
@@ -316,9 +640,17 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
     test('a tar that climbs out of its directory', async () => {
       const tar = join(world.directory, 'climb.tar')
       writeFileSync(join(world.directory, 'evil'), 'evil')
-      execFileSync('tar', ['-cPf', tar, '--transform', 's,.*/evil,../../../escaped-evil,', join(world.directory, 'evil')])
+      execFileSync('tar', [
+        '-cPf',
+        tar,
+        '--transform',
+        's,.*/evil,../../../escaped-evil,',
+        join(world.directory, 'evil'),
+      ])
       const before = holdings(engine)
-      await engine.run(options(['true'], { rootfs: { tar } })).catch((error) => expect(error).toBeInstanceOf(MayflyError))
+      await engine
+        .run(options(['true'], { rootfs: { tar } }))
+        .catch((error) => expect(error).toBeInstanceOf(MayflyError))
       const everything = readdirSync(world.directory, { recursive: true }).map(String)
       // Refused, or kept below the layer's root: never beside it.
       for (const path of everything.filter((one) => one.endsWith('escaped-evil')))
@@ -345,8 +677,16 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
       const { stdout } = await engine.run({ rootfs, command: ['/bin/busybox', 'id'], user: '12:34', groups: ['56'] })
       expect(stdout).toBe('uid=12 gid=34 groups=34,56\n')
       expect((await engine.run({ rootfs, command: ['/bin/busybox', 'id', '-u'] })).stdout).toBe('0\n')
-      await refused(() => start({ rootfs, user: 'alice' }, ['/bin/busybox', 'id']), { code: 'USER_NOT_FOUND', value: 'alice' }, /alice/)
-      await refused(() => start({ rootfs, user: '0:staff' }, ['/bin/busybox', 'id']), { code: 'GROUP_NOT_FOUND' }, /staff/)
+      await refused(
+        () => start({ rootfs, user: 'alice' }, ['/bin/busybox', 'id']),
+        { code: 'USER_NOT_FOUND', value: 'alice' },
+        /alice/,
+      )
+      await refused(
+        () => start({ rootfs, user: '0:staff' }, ['/bin/busybox', 'id']),
+        { code: 'GROUP_NOT_FOUND' },
+        /staff/,
+      )
     })
 
     const written = (name: string, content: string) => {
@@ -369,7 +709,10 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
       const server = createServer().listen(0, host)
       await once(server, 'listening')
       const { port } = server.address() as { port: number }
-      await refused(wrong({ ports: [81, { container: 80, host: port }] }), ...inUse(port, new RegExp(`${port}.*in use`)))
+      await refused(
+        wrong({ ports: [81, { container: 80, host: port }] }),
+        ...inUse(port, new RegExp(`${port}.*in use`)),
+      )
       server.close()
       await once(server, 'close')
       // The refused attempt holds nothing: it works now.
@@ -404,7 +747,11 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
         { container: 80, host: port },
         { container: 81, host: port },
       ]
-      await refused(wrong({ ports }), { code: expect.stringMatching(/^(PORT_IN_USE|INVALID_OPTION)$/), field: 'ports[1].host', value: port }, new RegExp(String(port)))
+      await refused(
+        wrong({ ports }),
+        { code: expect.stringMatching(/^(PORT_IN_USE|INVALID_OPTION)$/), field: 'ports[1].host', value: port },
+        new RegExp(String(port)),
+      )
     })
   })
 
@@ -444,7 +791,11 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
       await refused(() => container.unpause(), expected, /fresh/)
       await refused(() => container.attach(), expected, /fresh/)
       await refused(() => container.waitForPort(80), expected, /fresh/)
-      await refused(() => start({ pid: 'container:fresh' }), { code: 'CONTAINER_NOT_RUNNING', field: 'pid', value: 'container:fresh' }, /not running/)
+      await refused(
+        () => start({ pid: 'container:fresh' }),
+        { code: 'CONTAINER_NOT_RUNNING', field: 'pid', value: 'container:fresh' },
+        /not running/,
+      )
     })
 
     test('a container that has ended', async () => {
@@ -465,7 +816,11 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
       await refused(() => container.pause(), { code: 'CONTAINER_NOT_RUNNING', container: 'frozen' }, /paused/)
       await refused(() => container.start(), { code: 'CONTAINER_RUNNING', container: 'frozen' }, /paused/)
       await container.unpause()
-      await refused(() => container.unpause(), { code: expect.stringMatching(/^CONTAINER_/), container: 'frozen' }, /paused/)
+      await refused(
+        () => container.unpause(),
+        { code: expect.stringMatching(/^CONTAINER_/), container: 'frozen' },
+        /paused/,
+      )
       await refused(() => container.start(), { code: 'CONTAINER_RUNNING', container: 'frozen' }, /running/)
       expect((await container.exec(['true'])).exitCode).toBe(0)
     })
@@ -482,16 +837,32 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
       await refused(exec({ groups: ['nope'] }), { code: 'GROUP_NOT_FOUND', field: 'groups[0]' }, /nope/)
       await refused(exec({ comand: [] }), { code: 'INVALID_OPTION', field: 'comand' }, /command/)
       await refused(exec({ env: { A: 'x'.repeat(200_000) } }), { code: 'ARGUMENTS_TOO_LONG', field: 'env.A' }, /131071/)
-      await refused(() => container.kill('SIGNOPE'), { code: 'INVALID_OPTION', field: 'signal', value: 'SIGNOPE' }, /SIGNOPE/)
+      await refused(
+        () => container.kill('SIGNOPE'),
+        { code: 'INVALID_OPTION', field: 'signal', value: 'SIGNOPE' },
+        /SIGNOPE/,
+      )
       await refused(() => container.stop({ signal: 'SIGNOPE' }), { code: 'INVALID_OPTION', field: 'signal' }, /SIGNOPE/)
     })
 
     test('copies', async () => {
       await using container = await start()
-      await refused(() => container.copyIn('/none', Buffer.alloc(1024)), { code: 'PATH_NOT_FOUND', value: '/none' }, /none/)
+      await refused(
+        () => container.copyIn('/none', Buffer.alloc(1024)),
+        { code: 'PATH_NOT_FOUND', value: '/none' },
+        /none/,
+      )
       await refused(() => container.copyIn('/etc/passwd', Buffer.alloc(1024)), { code: 'PATH_NOT_FOUND' }, /passwd/)
-      await refused(() => container.copyIn('/tmp', Buffer.from('nonsense'.repeat(200))), { code: 'ARCHIVE_INVALID' }, /tmp/)
-      await refused(() => container.copyIn('/tmp\0x', Buffer.alloc(1024)), { code: 'INVALID_OPTION', field: 'path' }, /path.*NUL/)
+      await refused(
+        () => container.copyIn('/tmp', Buffer.from('nonsense'.repeat(200))),
+        { code: 'ARCHIVE_INVALID' },
+        /tmp/,
+      )
+      await refused(
+        () => container.copyIn('/tmp\0x', Buffer.alloc(1024)),
+        { code: 'INVALID_OPTION', field: 'path' },
+        /path.*NUL/,
+      )
       await refused(() => container.copyOut('/none').next(), { code: 'PATH_NOT_FOUND', value: '/none' }, /none/)
       await refused(() => container.copyOut('/data\0').next(), { code: 'INVALID_OPTION', field: 'path' }, /path.*NUL/)
       expect((await container.exec(['ls', '/tmp'])).stdout).toBe('')

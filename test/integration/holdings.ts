@@ -92,7 +92,10 @@ function listening(links: ReadonlySet<string>): string[] {
       .split('\n')
       .slice(1)
       .map((row) => row.trim().split(/\s+/))
-      .filter(([, , , state, , , , , , inode]) => links.has(`socket:[${inode}]`) && (state === '0A' || protocol.startsWith('udp')))
+      .filter(
+        ([, , , state, , , , , , inode]) =>
+          links.has(`socket:[${inode}]`) && (state === '0A' || protocol.startsWith('udp')),
+      )
       .map(([, local]) => `${protocol} ${Number.parseInt(local!.slice(local!.lastIndexOf(':') + 1), 16)}`),
   )
 }

@@ -53,7 +53,10 @@ describe.skipIf(why)('a container', () => {
   describe('that floods its output', () => {
     test('fills no disk and slows nobody', async () => {
       await using other = await start()
-      await using flood = await sh('yes a line of output | head -c 300000000; echo the end', { logBytes: 4 * MIB, remove: false })
+      await using flood = await sh('yes a line of output | head -c 300000000; echo the end', {
+        logBytes: 4 * MIB,
+        remove: false,
+      })
       let slowest = 0
       let sizes = 0
       let runs = 0
@@ -91,7 +94,10 @@ describe.skipIf(why)('a container', () => {
         for await (const _entry of container.logs({ follow: true })) break
       }
       const idle = Array.from({ length: 5 }, () => container.logs({ follow: true }))
-      const readers = [...Array.from({ length: 10 }, whole), ...Array.from({ length: 5 }, () => early().then(() => 'early'))]
+      const readers = [
+        ...Array.from({ length: 10 }, whole),
+        ...Array.from({ length: 5 }, () => early().then(() => 'early')),
+      ]
       await sleep(100)
       readers.push(whole(), whole())
       const expected = sha256(Buffer.from(`${Array.from({ length: lines }, (_, i) => i + 1).join('\n')}\n`))
@@ -148,7 +154,10 @@ describe.skipIf(why)('a container', () => {
     })
 
     test('that ends lets the program write on', async () => {
-      await using container = await start(['sh', '-c', 'cat > /dev/null; echo the input has ended; sleep 0.2; echo and this'], { stdin: true })
+      await using container = await start(
+        ['sh', '-c', 'cat > /dev/null; echo the input has ended; sleep 0.2; echo and this'],
+        { stdin: true },
+      )
       await using attachment = await container.attach({ replay: true })
       attachment.stdin.end('x')
       let text = ''
@@ -172,17 +181,32 @@ describe.skipIf(why)('a container', () => {
     test('in storms of 100', async () => {
       await using container = await start()
       const results = await Promise.all(
-        Array.from({ length: 100 }, (_, i) => container.exec(['sh', '-c', `cat; echo err ${i} >&2; exit ${i}`], { input: `in ${i}` })),
+        Array.from({ length: 100 }, (_, i) =>
+          container.exec(['sh', '-c', `cat; echo err ${i} >&2; exit ${i}`], { input: `in ${i}` }),
+        ),
       )
-      expect(results).toEqual(results.map((_, i) => ({ exitCode: i, signal: null, stdout: `in ${i}`, stderr: `err ${i}\n`, isTruncated: false })))
+      expect(results).toEqual(
+        results.map((_, i) => ({
+          exitCode: i,
+          signal: null,
+          stdout: `in ${i}`,
+          stderr: `err ${i}\n`,
+          isTruncated: false,
+        })),
+      )
       // Nothing of it is left in the container, not even a zombie.
-      expect((await container.exec(['ps', '-o', 'args'])).stdout.split('\n').filter((line) => /sleep|sh/.test(line))).toEqual(['sleep 1000'])
+      expect(
+        (await container.exec(['ps', '-o', 'args'])).stdout.split('\n').filter((line) => /sleep|sh/.test(line)),
+      ).toEqual(['sleep 1000'])
     })
 
     test('ends with its program although a child keeps its output open', async () => {
       await using container = await start()
       const before = performance.now()
-      expect(await container.exec(['sh', '-c', 'sleep 500 & echo started'])).toMatchObject({ exitCode: 0, stdout: 'started\n' })
+      expect(await container.exec(['sh', '-c', 'sleep 500 & echo started'])).toMatchObject({
+        exitCode: 0,
+        stdout: 'started\n',
+      })
       expect(performance.now() - before).toBeLessThan(5_000)
       // The child belongs to the container and goes on, as with docker exec.
       expect((await container.exec(['ps', '-o', 'args'])).stdout).toContain('sleep 500')
@@ -191,7 +215,8 @@ describe.skipIf(why)('a container', () => {
     test.each([1, 2, 64, 139 - 128])('tells what ended it: signal or code %i', async (number) => {
       await using container = await start()
       expect(await container.exec(['sh', '-c', `exit ${number}`])).toMatchObject({ exitCode: number, signal: null })
-      if (number < 64) expect(await container.exec(['sh', '-c', `kill -${number} $$`])).toMatchObject({ exitCode: 128 + number })
+      if (number < 64)
+        expect(await container.exec(['sh', '-c', `kill -${number} $$`])).toMatchObject({ exitCode: 128 + number })
     })
 
     test('that is under way when the container ends is told so', async () => {
@@ -205,7 +230,9 @@ describe.skipIf(why)('a container', () => {
       await container.kill()
       // The kernel kills them with the container's first process: which of the two news comes first is chance.
       for (const outcome of await Promise.all(execs))
-        expect(outcome).toMatchObject(outcome instanceof Error ? { code: 'CONTAINER_EXITED' } : { exitCode: 137, signal: 'SIGKILL' })
+        expect(outcome).toMatchObject(
+          outcome instanceof Error ? { code: 'CONTAINER_EXITED' } : { exitCode: 137, signal: 'SIGKILL' },
+        )
       expect(await logs).toBe('ended')
     })
 
@@ -214,7 +241,10 @@ describe.skipIf(why)('a container', () => {
         Array.from({ length: 20 }, async (_, i) => {
           const container = await sh(`sleep 0.0${i % 10}`)
           const outcome = await container.exec(['echo', 'in time']).catch((error) => error)
-          if (outcome instanceof Error) expect(outcome).toMatchObject({ code: expect.stringMatching(/^(CONTAINER_EXITED|CONTAINER_NOT_RUNNING|NO_SUCH_CONTAINER)$/) })
+          if (outcome instanceof Error)
+            expect(outcome).toMatchObject({
+              code: expect.stringMatching(/^(CONTAINER_EXITED|CONTAINER_NOT_RUNNING|NO_SUCH_CONTAINER)$/),
+            })
           // The container's end kills what runs in it: an exec may be told as killed.
           else expect([0, 137]).toContain(outcome.exitCode)
           await container.wait()
@@ -234,7 +264,9 @@ describe.skipIf(why)('a container', () => {
     })
 
     test('by its own stop signal', async () => {
-      await using container = await sh('trap "echo bye; exit 4" USR2; echo up; while :; do sleep 0.05; done', { stopSignal: 'SIGUSR2' })
+      await using container = await sh('trap "echo bye; exit 4" USR2; echo up; while :; do sleep 0.05; done', {
+        stopSignal: 'SIGUSR2',
+      })
       await container.waitForLog('up')
       expect(await container.stop()).toMatchObject({ exitCode: 4, signal: null })
     })
@@ -272,7 +304,10 @@ describe.skipIf(why)('a container', () => {
         container[Symbol.asyncDispose](),
       ])
       for (const outcome of outcomes)
-        if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: expect.stringMatching(/^(CONTAINER_NOT_RUNNING|NO_SUCH_CONTAINER)$/) })
+        if (outcome.status === 'rejected')
+          expect(outcome.reason).toMatchObject({
+            code: expect.stringMatching(/^(CONTAINER_NOT_RUNNING|NO_SUCH_CONTAINER)$/),
+          })
       expect(container.state).toBe('removed')
     })
   })
@@ -287,7 +322,12 @@ describe.skipIf(why)('a container', () => {
     for (let round = 2; round <= 4; round++) {
       await container.restart({ timeoutMs: 0 })
       await container.waitForPort(80)
-      expect([container.id, container.address, container.port(80), container.state]).toEqual([id, address, port, 'running'])
+      expect([container.id, container.address, container.port(80), container.state]).toEqual([
+        id,
+        address,
+        port,
+        'running',
+      ])
       await expect.poll(() => firstBytes(port), { timeout: 5_000 }).toBe('hello\n')
       expect((await container.exec(['cat', '/count'])).stdout).toBe('once more\n'.repeat(round))
     }
@@ -340,15 +380,41 @@ describe.skipIf(why)('a container', () => {
     await container.remove()
     controller.abort()
     await reading
-    const types = seen.filter((event) => 'container' in event && event.container === container.id).map(({ type }) => type)
-    expect(types.filter((type) => type !== 'listen')).toEqual(['create', 'start', 'pause', 'unpause', 'kill', 'die', 'start', 'die', 'stop', 'remove'])
+    const types = seen
+      .filter((event) => 'container' in event && event.container === container.id)
+      .map(({ type }) => type)
+    expect(types.filter((type) => type !== 'listen')).toEqual([
+      'create',
+      'start',
+      'pause',
+      'unpause',
+      'kill',
+      'die',
+      'start',
+      'die',
+      'stop',
+      'remove',
+    ])
     expect(types.indexOf('listen')).toBeGreaterThan(types.indexOf('start'))
     const times = seen.map(({ time }) => time.getTime())
     expect(times).toEqual([...times].sort((a, b) => a - b))
   })
 
   describe('copies', () => {
-    const names = ['plain', 'with space', 'tab\there', 'line\nbreak', 'ünï-\u{1f985}', '-dash', `${'x'.repeat(255)}`, '*', '"quoted"', 'back\\slash', '.hidden', '..double']
+    const names = [
+      'plain',
+      'with space',
+      'tab\there',
+      'line\nbreak',
+      'ünï-\u{1f985}',
+      '-dash',
+      `${'x'.repeat(255)}`,
+      '*',
+      '"quoted"',
+      'back\\slash',
+      '.hidden',
+      '..double',
+    ]
 
     /** A tree with everything that a tar has a hard time with. */
     function makeTree(directory: string): void {
@@ -360,7 +426,11 @@ describe.skipIf(why)('a container', () => {
       for (let i = 0; i < 500; i++) writeFileSync(join(directory, `file-${i}`), String(i))
       writeFileSync(join(directory, 'large'), randomBytes(20 * MIB))
       writeFileSync(join(directory, 'empty'), '')
-      for (const [name, mode] of [['setuid', 0o4755], ['none', 0o000], ['all', 0o777]] as const) {
+      for (const [name, mode] of [
+        ['setuid', 0o4755],
+        ['none', 0o000],
+        ['all', 0o777],
+      ] as const) {
         writeFileSync(join(directory, name), name)
         chmodSync(join(directory, name), mode)
       }
@@ -376,23 +446,34 @@ describe.skipIf(why)('a container', () => {
 
     /** Names, kinds, permissions, owners, sizes, link targets and contents. */
     const describeTree = (directory: string) =>
-      execFileSync('sh', ['-c', `find . -printf '%P %y %m %U:%G %l\\0' | sort -z; find . -type f -print0 | sort -z | xargs -0 sha256sum; stat -c %Y file-1`], {
-        cwd: directory,
-        maxBuffer: 64 * MIB,
-      }).toString('latin1')
+      execFileSync(
+        'sh',
+        [
+          '-c',
+          `find . -printf '%P %y %m %U:%G %l\\0' | sort -z; find . -type f -print0 | sort -z | xargs -0 sha256sum; stat -c %Y file-1`,
+        ],
+        {
+          cwd: directory,
+          maxBuffer: 64 * MIB,
+        },
+      ).toString('latin1')
 
     test('of a big tree with odd names come out as they went in: created, running, paused, exited', async () => {
       const tree = join(world.directory, 'tree')
       makeTree(tree)
       const archive = execFileSync('tar', ['-C', tree, '--format=pax', '-cf', '-', '.'], { maxBuffer: 256 * MIB })
       const expected = describeTree(tree)
-      await using container = await engine.create(options(['sh', '-c', 'trap "exit 0" TERM; while :; do sleep 0.05; done'], { remove: false }))
+      await using container = await engine.create(
+        options(['sh', '-c', 'trap "exit 0" TERM; while :; do sleep 0.05; done'], { remove: false }),
+      )
       const round = async (name: string) => {
         await container.copyIn('/tmp', tarOfDirectory(name))
         await container.copyIn(`/tmp/${name}`, pieces(archive, 100_003))
         const out = join(world.directory, name)
         mkdirSync(out)
-        execFileSync('tar', ['-C', out, '-xpf', '-', '--strip-components=1'], { input: await gather(container.copyOut(`/tmp/${name}`)) })
+        execFileSync('tar', ['-C', out, '-xpf', '-', '--strip-components=1'], {
+          input: await gather(container.copyOut(`/tmp/${name}`)),
+        })
         expect(describeTree(out)).toBe(expected)
       }
       await round('created')
@@ -445,7 +526,9 @@ describe.skipIf(why)('a container', () => {
   test('is one of 200 at once, and all go without a trace', { timeout: 60_000 }, async () => {
     await engine.run(options(['true']))
     const before = holdings(engine)
-    const containers = await Promise.all(Array.from({ length: 200 }, (_, i) => start(['sleep', '1000'], { name: `n${i}` })))
+    const containers = await Promise.all(
+      Array.from({ length: 200 }, (_, i) => start(['sleep', '1000'], { name: `n${i}` })),
+    )
     expect(engine.containers()).toHaveLength(200)
     expect(new Set(containers.map(({ address }) => address)).size).toBe(200)
     const outputs = await Promise.all(containers.slice(0, 50).map((one) => one.exec(['hostname', '-i'])))
@@ -472,7 +555,9 @@ describe.skipIf(why)('a container', () => {
   test('talks, logs and answers names while node is busy', async () => {
     await using server = await sh('while :; do echo hello | nc -l -p 80; done', { name: 'server' })
     await server.waitForPort(80)
-    await using client = await sh('i=0; while [ $i -lt 2000000 ]; do nc -w 1 server 80 > /dev/null && i=$((i+1)) && echo $i; done')
+    await using client = await sh(
+      'i=0; while [ $i -lt 2000000 ]; do nc -w 1 server 80 > /dev/null && i=$((i+1)) && echo $i; done',
+    )
     await client.waitForLog('1')
     const count = async () => Number((await client.logText({ tail: 1 })).trim())
     const before = await count()

@@ -55,7 +55,8 @@ describe.skipIf(why)('on the network of a session', () => {
     await container.waitForPort(80)
     return container
   }
-  const say = async (container: Container, ...words: string[]) => (await container.exec(['peer', ...words])).stdout.trim()
+  const say = async (container: Container, ...words: string[]) =>
+    (await container.exec(['peer', ...words])).stdout.trim()
 
   describe('a published port', () => {
     test.each(LOOPBACKS)('carries 40 MB both ways at %s, and the half-close', async (host) => {
@@ -92,7 +93,9 @@ describe.skipIf(why)('on the network of a session', () => {
       const established = async () =>
         (await server.exec(['netstat', '-tn'])).stdout.split('\n').filter((line) => line.includes('ESTABLISHED')).length
       await expect.poll(established, { timeout: 5_000 }).toBe(0)
-      expect(await exchange('127.0.0.1', server.port(80), Buffer.from('still there'))).toBe(digest(Buffer.from('still there')))
+      expect(await exchange('127.0.0.1', server.port(80), Buffer.from('still there'))).toBe(
+        digest(Buffer.from('still there')),
+      )
     })
 
     test('waits for a slow reader, and for nobody else', async () => {
@@ -114,6 +117,17 @@ describe.skipIf(why)('on the network of a session', () => {
       await once(socket, 'close')
       expect(bytes).toBe(64 * MIB)
       await source.waitForLog('sent')
+    })
+
+    test('passes on the last words of a container that ends with them', async () => {
+      const words = randomBytes(60_000)
+      writeFileSync(join(world.rootfs, 'words'), words)
+      const rounds = Array.from({ length: 30 }, async (_, i) => {
+        const container = await start(['nc', '-l', '-p', '80', '-e', 'cat', '/words'], { ports: [80] })
+        await container.waitForPort(80)
+        expect(await exchange(LOOPBACKS[i % 2]!, container.port(80), Buffer.alloc(0))).toBe(digest(words))
+      })
+      await Promise.all(rounds)
     })
 
     test('passes a reset on, in both directions', async () => {
@@ -146,7 +160,10 @@ describe.skipIf(why)('on the network of a session', () => {
     test('carries datagrams, each to who asked', async () => {
       await using server = await echo()
       const port = server.port(80, 'udp')
-      for (const [family, host] of [['udp4', '127.0.0.1'], ['udp6', '::1']] as const) {
+      for (const [family, host] of [
+        ['udp4', '127.0.0.1'],
+        ['udp6', '::1'],
+      ] as const) {
         const clients = await Promise.all(
           Array.from({ length: 20 }, async (_, i) => {
             const socket = createSocket(family)
@@ -173,7 +190,9 @@ describe.skipIf(why)('on the network of a session', () => {
       await once(free, 'close')
       await using fixed = await echo({ ports: [{ container: 80, host: port }] })
       expect(fixed.port(80)).toBe(port)
-      await using several = await echo({ ports: [80, 81, { container: 80, protocol: 'udp' }, { container: 82, hostIp: '127.0.0.1' }] })
+      await using several = await echo({
+        ports: [80, 81, { container: 80, protocol: 'udp' }, { container: 82, hostIp: '127.0.0.1' }],
+      })
       const numbers = [several.port(80), several.port(81), several.port(82)]
       expect(new Set(numbers).size).toBe(3)
       for (const number of numbers) expect(number).toBeGreaterThan(1023)
@@ -187,7 +206,11 @@ describe.skipIf(why)('on the network of a session', () => {
       const both = await Promise.all(
         [engine, other].flatMap((one) =>
           Array.from({ length: 20 }, () =>
-            one.start({ rootfs: { directory: world.rootfs }, command: ['sleep', '1000'], ports: [80, { container: 80, protocol: 'udp' }] }),
+            one.start({
+              rootfs: { directory: world.rootfs },
+              command: ['sleep', '1000'],
+              ports: [80, { container: 80, protocol: 'udp' }],
+            }),
           ),
         ),
       )
@@ -240,7 +263,9 @@ describe.skipIf(why)('on the network of a session', () => {
       const listener = createServer((socket) => socket.end('hello from the host')).listen(0, '127.0.0.1')
       await once(listener, 'listening')
       await using host = await start(undefined, { network: 'host' })
-      expect(await say(host, 'connect', '127.0.0.1', String((listener.address() as { port: number }).port))).toBe('hello from the host')
+      expect(await say(host, 'connect', '127.0.0.1', String((listener.address() as { port: number }).port))).toBe(
+        'hello from the host',
+      )
       listener.close()
       await using server = await echo({ name: 'joined' })
       await using guest = await start(undefined, { network: 'container:joined' })
@@ -257,7 +282,11 @@ describe.skipIf(why)('on the network of a session', () => {
     test('of two engines do not know each other’s names, nor share addresses', async () => {
       await using other = await Engine.open({ home: world.home })
       expect(other.info.subnet).not.toBe(engine.info.subnet)
-      await using server = await other.start({ rootfs: { directory: world.rootfs }, command: ['peer', 'serve', '80'], name: 'theirs' })
+      await using server = await other.start({
+        rootfs: { directory: world.rootfs },
+        command: ['peer', 'serve', '80'],
+        name: 'theirs',
+      })
       await server.waitForPort(80)
       await using client = await start(undefined, { name: 'theirs' })
       await using ours = await start()
@@ -330,7 +359,10 @@ describe.skipIf(why)('on a host of its own, a container', () => {
   const helper = async (words: readonly string[]) => {
     const child = spawn(words[0]!, words.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] })
     helpers.push(child)
-    await Promise.race([once(child.stdout!, 'data'), once(child, 'exit').then(() => Promise.reject(new Error(`${words[0]} ended`)))])
+    await Promise.race([
+      once(child.stdout!, 'data'),
+      once(child, 'exit').then(() => Promise.reject(new Error(`${words[0]} ended`))),
+    ])
     return child
   }
   const startNameServer = async () => {
@@ -360,7 +392,9 @@ describe.skipIf(why)('on a host of its own, a container', () => {
     mkdirSync(join(territory.directory, 'home'))
     const settings = JSON.stringify({ home: join(territory.directory, 'home'), rootfs: world.rootfs })
     const { wardenProgram } = await import('../../src/engine/where.js')
-    scenario = startScenario([...territory.enter, process.execPath, bundle, settings], { MAYFLY_WARDEN: wardenProgram() })
+    scenario = startScenario([...territory.enter, process.execPath, bundle, settings], {
+      MAYFLY_WARDEN: wardenProgram(),
+    })
     info = await scenario.fact()
   })
 
@@ -403,7 +437,9 @@ describe.skipIf(why)('on a host of its own, a container', () => {
     await once(nameServer, 'exit')
     const before = performance.now()
     expect(await run('peer', 'dns', 'udp', 'plain.test', '1')).toMatch(/^code=2 /)
-    expect(await run('peer', 'dns', 'tcp', 'plain.test', '1')).toMatch(/^code=2 |^answer: E|^code=0 cut=0 answers=0 bytes=-2/)
+    expect(await run('peer', 'dns', 'tcp', 'plain.test', '1')).toMatch(
+      /^code=2 |^answer: E|^code=0 cut=0 answers=0 bytes=-2/,
+    )
     expect(performance.now() - before).toBeLessThan(5_000)
     // Names of containers do not depend on it.
     expect(await run('peer', 'dns', 'udp', 'client', '1')).toMatch(/^code=0 cut=0 answers=1 /)
@@ -424,7 +460,9 @@ describe.skipIf(why)('on a host of its own, a container', () => {
     // The host has no route there.
     expect(await run('peer', 'connect', '192.0.2.99', '80')).toMatch(/^connect: E(NET|HOST)UNREACH\n$/)
     // It has one here, and nobody answers.
-    expect(await run('peer', 'connect', '198.51.100.77', '80')).toMatch(/^connect: (EHOSTUNREACH|EINPROGRESS|ETIMEDOUT)\n$/)
+    expect(await run('peer', 'connect', '198.51.100.77', '80')).toMatch(
+      /^connect: (EHOSTUNREACH|EINPROGRESS|ETIMEDOUT)\n$/,
+    )
   })
 
   test('is not reached from the outside', () => {

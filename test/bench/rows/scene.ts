@@ -14,6 +14,8 @@ export interface Scene {
   readonly rivals: readonly Rival[]
   /** Fewer rounds, for a look rather than for the record. */
   readonly quick: boolean
+  /** Bytes of the engine's own processes when it was new. */
+  readonly openingBytes: number
   /** Raw samples in milliseconds for `--json`. */
   record(name: string, samples: readonly number[]): void
 }
@@ -22,7 +24,7 @@ export interface Scene {
 export type Measurement = (scene: Scene) => Promise<Row[]>
 
 /** Options of a container that runs this. Everything else is the default: network, control groups, seccomp, disk. */
-export function container(scene: Scene, ...command: string[]): ContainerOptions {
+export function container(scene: Pick<Scene, 'world'>, ...command: string[]): ContainerOptions {
   return { rootfs: { directory: scene.world.rootfs }, command }
 }
 
@@ -40,7 +42,7 @@ export function runTrue(scene: Scene): Contender {
 }
 
 /** Runs `peer wait` so that it is past its start: a process without a handler would ignore SIGTERM as PID 1. */
-export async function startIdle(scene: Scene) {
+export async function startIdle(scene: Pick<Scene, 'engine' | 'world'>) {
   const idle = await scene.engine.start(container(scene, '/bin/peer', 'wait'))
   await idle.waitForLog('ready')
   return idle

@@ -39,8 +39,8 @@ export class RawWarden {
   private constructor(world: World) {
     const words = ['launch', `home=${world.home}`, `id=${randomBytes(6).toString('hex')}`, 'network=0', 'resolvers=']
     const child = spawn(wardenProgram(), words, { cwd: '/', stdio: ['ignore', 'ignore', 'pipe', 'pipe'] })
-    child.stderr.on('data', (text) => process.stderr.write(text))
-    this.ended = once(child.stderr, 'close') // the launcher holds it to its very end
+    child.stderr!.on('data', (text) => process.stderr.write(text))
+    this.ended = once(child.stderr!, 'close') // the launcher holds it to its very end
     this.control = child.stdio[3] as Socket
     this.control.setEncoding('utf8').on('data', (text: string) => this.#read(text))
     this.control.on('error', () => {})
@@ -54,7 +54,9 @@ export class RawWarden {
 
   /** Processor time that the warden has used, in ticks of 10 ms. */
   ticks(): number {
-    const fields = readFileSync(`/proc/${this.#pid}/stat`, 'utf8').replace(/^.*\) /, '').split(' ')
+    const fields = readFileSync(`/proc/${this.#pid}/stat`, 'utf8')
+      .replace(/^.*\) /, '')
+      .split(' ')
     return Number(fields[11]) + Number(fields[12])
   }
 
