@@ -196,7 +196,7 @@ static struct container *make(const struct request *r, struct fault *f)
 		goto failed;
 	}
 	c->log = log_new(c->plan.log_bytes);
-	if (!c->log || scratch_make(&c->scratch, c->plan.id, c->plan.upper_in_memory, f) < 0 || open_network(c, f) < 0 || write_files(c, f) < 0)
+	if (!c->log || scratch_make(&c->scratch, c->plan.id, c->plan.upper_in_memory, &c->plan.layers, f) < 0 || open_network(c, f) < 0 || write_files(c, f) < 0)
 		goto failed;
 	log_set_open(c->log, true);
 	c->next = session.containers;
@@ -430,6 +430,7 @@ static int start(struct container *c, struct fault *f)
 	l.upper = c->scratch.upper;
 	l.work = c->scratch.work;
 	l.attach = session.directory;
+	l.mounted = scratch_mounted(&c->scratch);
 	l.procs_count = cgroup_procs_fds(c->cgroup, &l.procs_fds);
 	l.view_count = cgroup_views(c->cgroup, &l.views);
 	l.setup.process = &plan->process;
@@ -891,9 +892,10 @@ int container_enter_root(struct container *c, struct fault *f)
 		if (unshare(CLONE_NEWNS) < 0)
 			return fault(f, "namespace", "mount", errno, NULL);
 		/* A work directory of its own: the last mount has marked its one (volatile) or still uses it. */
-		if (scratch_copy_work(&c->scratch, (unsigned)getpid(), work, sizeof(work), f) < 0)
+		const char *mounted = scratch_mounted(&c->scratch);
+		if (!mounted && scratch_copy_work(&c->scratch, (unsigned)getpid(), work, sizeof(work), f) < 0)
 			return -1;
-		if (launch_root(&c->plan, c->scratch.upper, work, session.directory, session.rootless, f) < 0)
+		if (launch_root(&c->plan, mounted, c->scratch.upper, work, session.directory, session.rootless, f) < 0)
 			return -1;
 	}
 	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -126,22 +126,22 @@ static int add_layers(int fs, const struct words *layers)
 	return 0;
 }
 
-static int mount_root(const struct plan *plan, const char *upper, const char *work, bool rootless, struct fault *f)
+int launch_mount(const struct words *layers, const char *upper, const char *work, bool rootless, struct fault *f)
 {
-	const char *first = plan->layers.at[0];
-	for (size_t i = 0; i < plan->layers.count; i++) {
+	const char *first = layers->at[0];
+	for (size_t i = 0; i < layers->count; i++) {
 		struct stat st;
-		if (stat(plan->layers.at[i], &st) < 0)
-			return fault(f, "layer", plan->layers.at[i], errno, NULL);
+		if (stat(layers->at[i], &st) < 0)
+			return fault(f, "layer", layers->at[i], errno, NULL);
 		if (!S_ISDIR(st.st_mode))
-			return fault(f, "layer", plan->layers.at[i], ENOTDIR, NULL);
+			return fault(f, "layer", layers->at[i], ENOTDIR, NULL);
 	}
 	int fs = fsopen("overlay", FSOPEN_CLOEXEC);
 	if (fs < 0)
 		return fault(f, "overlay", first, errno, "the kernel has no overlay file system for us");
 	/* An upper that becomes a layer must be a plain tree: no renamed directories by reference, no data left below. Nothing in it need
 	 * survive a power cut, so nothing is flushed (volatile, 5.10). With userxattr the first two are off and may not even be named. */
-	bool set = add_layers(fs, &plan->layers) == 0 && fs_option(fs, "upperdir", upper) == 0 && fs_option(fs, "workdir", work) == 0 &&
+	bool set = add_layers(fs, layers) == 0 && fs_option(fs, "upperdir", upper) == 0 && fs_option(fs, "workdir", work) == 0 &&
 		fs_option(fs, "volatile", NULL) == 0 && fs_option(fs, "index", "off") == 0 &&
 		(rootless ? fs_option(fs, "userxattr", NULL) == 0
 			: fs_option(fs, "redirect_dir", "off") == 0 && fs_option(fs, "metacopy", "off") == 0) &&
@@ -172,9 +172,11 @@ static int pivot(int root, const char *attach, struct fault *f)
 	return 0;
 }
 
-int launch_root(const struct plan *plan, const char *upper, const char *work, const char *attach, bool rootless, struct fault *f)
+int launch_root(const struct plan *plan, const char *mounted, const char *upper, const char *work, const char *attach, bool rootless, struct fault *f)
 {
-	int root = mount_root(plan, upper, work, rootless, f);
+	int root = mounted ? clone_tree(AT_FDCWD, mounted, false) : launch_mount(&plan->layers, upper, work, rootless, f);
+	if (root < 0 && mounted)
+		return fault(f, "overlay", mounted, errno, NULL);
 	return root < 0 || pivot(root, attach, f) < 0 ? -1 : root;
 }
 
@@ -590,7 +592,7 @@ static int build(struct launch *l, struct fault *f)
 		return fault(f, "namespace", "ipc", errno, NULL);
 	if (open_sources(l, device_trees, view_trees, f) < 0)
 		return -1;
-	int root = l->setup.root_fd = launch_root(plan, l->upper, l->work, l->attach, l->setup.rootless, f);
+	int root = l->setup.root_fd = launch_root(plan, l->mounted, l->upper, l->work, l->attach, l->setup.rootless, f);
 	if (root < 0 || mount_steps(l, view_trees, &proc_fd, f) < 0)
 		return -1;
 	for (size_t i = 0; i < plan->devices.count; i++)

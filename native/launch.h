@@ -11,6 +11,7 @@ struct launch {
 	struct plan *plan;
 	struct process_setup setup;
 	const char *upper, *work;                 /* directories of the overlay */
+	const char *mounted;                      /* where that overlay is mounted already, or NULL */
 	const char *attach;                       /* directory on which the root hangs until the pivot */
 	const int *procs_fds; size_t procs_count; /* control groups of v1 to enter */
 	const struct cgroup_view *views; size_t view_count;
@@ -22,6 +23,8 @@ struct launch {
 uint64_t launch_flags(const struct plan *);
 int launch_adjust_oom_score(const struct plan *, struct fault *);
 _Noreturn void launch_child(struct launch *);
+/* An overlay of these layers, not hung anywhere. */
+int launch_mount(const struct words *layers, const char *upper, const char *work, bool rootless, struct fault *);
 /* Mounts only the root (for copies in and out of a stopped container): its own mount namespace is entered already. cwd and root are the container's
  * afterwards. Returns a descriptor of the root. */
-int launch_root(const struct plan *, const char *upper, const char *work, const char *attach, bool rootless, struct fault *);
+int launch_root(const struct plan *, const char *mounted, const char *upper, const char *work, const char *attach, bool rootless, struct fault *);

@@ -7,8 +7,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "tar.h"
@@ -17,15 +15,8 @@
 /* So many entries are removed at once (about 15 µs each on ext4); a bigger tree goes to a process of its own. */
 enum { REMOVE_AT_ONCE = 64 };
 
-/* Upper and work directories that nothing was written to are kept for the next container. On ext4 each directory made and removed
- * costs about 0.15 ms, and more with every one of the last minute: it reuses no inode that was freed within 60 s, and looks at each
- * (recently_deleted() in fs/ext4/ialloc.c, 9 % of the time of a thousand runs in a row). */
-enum { SPARES = 16 };
-struct spares { unsigned numbers[SPARES], next; size_t count; };
-
 static int disk_fd = -1, memory_fd = -1, files_fd = -1;
 static unsigned trash_number;
-static struct spares disk_spares, memory_spares;
 
 static int subdirectory(const char *name, struct fault *f)
 {
@@ -47,36 +38,38 @@ static int tmpfs(const char *name, const char *data, struct fault *f)
 	return openat(session.directory_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-int scratch_open(struct fault *f)
+static int open_place(bool in_memory, struct fault *f)
 {
-	return (disk_fd = subdirectory("c", f)) < 0 || (files_fd = tmpfs("f", "mode=700,size=64m", f)) < 0 ? -1 : 0;
+	char path[400];
+	int fd = in_memory ? tmpfs("m", "mode=700", f) : subdirectory("c", f);
+	snprintf(path, sizeof(path), "%s/%s", session.directory, in_memory ? "m" : "c");
+	overlay_open(in_memory, fd, path);
+	return fd;
 }
 
-int scratch_make(struct scratch *s, const char *id, bool in_memory, struct fault *f)
+int scratch_open(struct fault *f)
 {
-	if (in_memory && memory_fd < 0 && (memory_fd = tmpfs("m", "mode=700", f)) < 0)
-		return -1;
-	int base = in_memory ? memory_fd : disk_fd;
+	return (disk_fd = open_place(false, f)) < 0 || (files_fd = tmpfs("f", "mode=700,size=64m", f)) < 0 ? -1 : 0;
+}
+
+int scratch_make(struct scratch *s, const char *id, bool in_memory, const struct words *layers, struct fault *f)
+{
 	*s = (struct scratch){.in_memory = in_memory};
+	if (in_memory && memory_fd < 0 && (memory_fd = open_place(true, f)) < 0)
+		return -1;
+	if (overlay_take(in_memory, layers, &s->overlay, f) < 0)
+		return -1;
 	memcpy(s->name, id, 12);
-	struct spares *spares = in_memory ? &memory_spares : &disk_spares;
-	bool spare = spares->count > 0;
-	s->pair = spare ? spares->numbers[--spares->count] : spares->next++;
-	char upper[24], work[24];
-	snprintf(upper, sizeof(upper), "%u.u", s->pair);
-	snprintf(work, sizeof(work), "%u.w", s->pair);
-	snprintf(s->upper, sizeof(s->upper), "%s/%s/%s", session.directory, in_memory ? "m" : "c", upper);
-	snprintf(s->work, sizeof(s->work), "%s/%s/%s", session.directory, in_memory ? "m" : "c", work);
-	/* The upper's own mode and owner are the container's "/". */
-	bool made = spare || mkdirat(base, upper, 0755) == 0;
-	if (!made || (!spare && mkdirat(base, work, 0700) < 0)) {
-		int error = errno;
-		if (made)
-			unlinkat(base, upper, AT_REMOVEDIR);
-		return fault(f, "upper", s->upper, error, error == ENOSPC ? "no space left for the container's layer" : NULL);
-	}
+	overlay_path(&s->overlay, 'u', s->upper);
+	overlay_path(&s->overlay, 'w', s->work);
+	overlay_path(&s->overlay, 'm', s->mounted);
 	s->made = true;
 	return 0;
+}
+
+const char *scratch_mounted(const struct scratch *s)
+{
+	return s->overlay.layers ? s->mounted : NULL;
 }
 
 int scratch_file(struct scratch *s, size_t number, const char *text, char **path, struct fault *f)
@@ -103,21 +96,23 @@ int scratch_fresh_work(struct scratch *s, unsigned number, struct fault *f)
 {
 	int base = s->in_memory ? memory_fd : disk_fd;
 	const char *old = strrchr(s->work, '/') + 1;
+	if (s->overlay.layers) /* still mounted: the restart uses the same */
+		return 0;
 	remove_tree(base, old, 0);
-	snprintf(s->work, sizeof(s->work), "%s/%s/%u.w%u", session.directory, s->in_memory ? "m" : "c", s->pair, number);
+	snprintf(s->work, sizeof(s->work), "%s/%s/%u.w%u", session.directory, s->in_memory ? "m" : "c", s->overlay.number, number);
 	return mkdir(s->work, 0700) < 0 ? fault(f, "upper", s->work, errno, NULL) : 0;
 }
 
 int scratch_copy_work(const struct scratch *s, unsigned number, char *path, size_t size, struct fault *f)
 {
-	snprintf(path, size, "%s/%s/%u.x%u", session.directory, s->in_memory ? "m" : "c", s->pair, number);
+	snprintf(path, size, "%s/%s/%u.x%u", session.directory, s->in_memory ? "m" : "c", s->overlay.number, number);
 	return mkdir(path, 0700) < 0 ? fault(f, "upper", path, errno, NULL) : 0;
 }
 
 void scratch_copy_ended(const struct scratch *s, unsigned number)
 {
 	char name[32];
-	snprintf(name, sizeof(name), "%u.x%u", s->pair, number);
+	snprintf(name, sizeof(name), "%u.x%u", s->overlay.number, number);
 	remove_tree(s->in_memory ? memory_fd : disk_fd, name, 0);
 }
 
@@ -181,33 +176,6 @@ static bool remove_apart(struct scratch *s, int base, const char *const *names, 
 	return false;
 }
 
-/* As good as new: empty, and its own inode, the container's "/", as it was made. */
-static bool is_pristine(int base, const char *upper)
-{
-	int fd = openat(base, upper, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st;
-	char entries[1024]; /* "." and ".." take 48 bytes */
-	bool pristine = fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 07777) == 0755 && st.st_uid == geteuid() && st.st_gid == getegid() &&
-		flistxattr(fd, NULL, 0) == 0 && syscall(SYS_getdents64, fd, entries, sizeof(entries)) == 48;
-	if (fd >= 0)
-		close(fd);
-	return pristine;
-}
-
-/* Keeps the pair if it is as good as new; what the kernel left in the work directory goes. */
-static bool keep_spare(struct scratch *s, int base, const char *const names[2])
-{
-	struct spares *spares = s->in_memory ? &memory_spares : &disk_spares;
-	int work = spares->count < SPARES && !strchr(names[1], 'w')[1] && is_pristine(base, names[0])
-		? openat(base, names[1], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
-	bool kept = work >= 0 && tree_empty(work, REMOVE_AT_ONCE) == 0;
-	if (work >= 0)
-		close(work);
-	if (kept)
-		spares->numbers[spares->count++] = s->pair;
-	return kept;
-}
-
 bool scratch_remove(struct scratch *s, void (*gone)(void *), void *owner)
 {
 	if (!s->made)
@@ -220,7 +188,7 @@ bool scratch_remove(struct scratch *s, void (*gone)(void *), void *owner)
 		unlinkat(files_fd, name, 0);
 	}
 	const char *names[2] = {strrchr(s->upper, '/') + 1, strrchr(s->work, '/') + 1};
-	if (keep_spare(s, base, names))
+	if (overlay_keep(&s->overlay))
 		return true;
 	int upper = remove_tree(base, names[0], REMOVE_AT_ONCE);
 	int work = remove_tree(base, names[1], REMOVE_AT_ONCE);

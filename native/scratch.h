@@ -4,11 +4,12 @@
 #include <stddef.h>
 
 #include "fault.h"
+#include "overlay.h"
 
 struct scratch {
 	char name[16];              /* first digits of the id */
-	unsigned pair;              /* number of its two directories */
-	char upper[400], work[416]; /* paths */
+	struct overlay overlay;
+	char upper[OVERLAY_PATH], work[OVERLAY_PATH], mounted[OVERLAY_PATH]; /* paths */
 	bool made, in_memory, being_removed;
 	size_t files;               /* how many were written */
 };
@@ -16,7 +17,9 @@ struct scratch {
 /* Once a session: tmpfs for the small files, directories for the rest. Called in the warden's own mount namespace. */
 int scratch_open(struct fault *);
 /* Mounted later, when the first container asks for it: scratch in memory. */
-int scratch_make(struct scratch *, const char *id, bool in_memory, struct fault *);
+int scratch_make(struct scratch *, const char *id, bool in_memory, const struct words *layers, struct fault *);
+/* Where the overlay of its layers is mounted already, or NULL. */
+const char *scratch_mounted(const struct scratch *);
 /* Writes a small file; *path is where, malloc'd, once (a restart writes over it). */
 int scratch_file(struct scratch *, size_t number, const char *text, char **path, struct fault *);
 /* A volatile overlay leaves a mark in its work directory that forbids mounting it again; a restart gets a new one. */

@@ -175,6 +175,10 @@ int spawn_container(struct launch *l, int cgroup_fd, struct child *child, void (
 {
 	const char *extra[64] = {"upper", l->upper, "work", l->work, "attach", l->attach};
 	size_t count = 6;
+	if (l->mounted) {
+		extra[count++] = "mounted";
+		extra[count++] = l->mounted;
+	}
 	for (size_t i = 0; i < l->view_count && count < 60; i++) {
 		extra[count++] = "view-name";
 		extra[count++] = l->views[i].name;
@@ -244,6 +248,7 @@ static _Noreturn void run_container(const int fixed[FD_FIXED], const int *procs,
 	l.setup.init = plan.init;
 	l.upper = request_get(&all, "upper");
 	l.work = request_get(&all, "work");
+	l.mounted = request_get(&all, "mounted");
 	l.attach = request_get(&all, "attach");
 	size_t file = 0;
 	for (size_t i = 0; i < all.count; i++) {

