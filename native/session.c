@@ -72,7 +72,8 @@ void line_end(void)
 		}
 	}
 	if (outbox_start + outbox_length + j->length > outbox_capacity) {
-		memmove(outbox, outbox + outbox_start, outbox_length);
+		if (outbox_start)
+			memmove(outbox, outbox + outbox_start, outbox_length);
 		outbox_start = 0;
 		size_t capacity = (outbox_length + j->length) * 2;
 		char *longer = capacity > outbox_capacity ? realloc(outbox, capacity) : outbox;

@@ -39,8 +39,8 @@ export function wardenProgram(): string {
   if (given) return given
   const native = join(packageRoot(), 'native')
   const candidates = [
+    join(native, 'build', 'mayfly-warden'), // a checkout's own; not in the package
     join(native, 'prebuilt', `linux-${process.arch}`, 'mayfly-warden'),
-    join(native, 'build', 'mayfly-warden'),
   ]
   const found = candidates.find(isExecutable)
   if (!found) {

@@ -113,7 +113,12 @@ describe.skipIf(why)('a container', () => {
   const status = async (field: string, more: Partial<ContainerOptions> = {}) =>
     (await sh(`grep ^${field}: /proc/self/status | cut -f2`, more)).trim()
   const calls = async (more: Partial<ContainerOptions> = {}) =>
-    Object.fromEntries((await run(['calls'], more)).stdout.trim().split('\n').map((line) => line.split('=')))
+    Object.fromEntries(
+      (await run(['calls'], more)).stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split('=')),
+    )
 
   describe('has its own', () => {
     test.each(['pid', 'mnt', 'net', 'ipc', 'uts', 'cgroup', 'time'])('%s namespace', async (name) => {
@@ -129,7 +134,9 @@ describe.skipIf(why)('a container', () => {
     })
 
     test('host name, in the kernel and in the files', async () => {
-      const out = await sh('hostname; cat /etc/hostname; grep -c box /etc/hosts; grep -c localhost /etc/hosts', { hostname: 'box' })
+      const out = await sh('hostname; cat /etc/hostname; grep -c box /etc/hosts; grep -c localhost /etc/hosts', {
+        hostname: 'box',
+      })
       expect(out.split('\n').slice(0, 3)).toEqual(['box', 'box', '1'])
     })
 
@@ -209,7 +216,10 @@ describe.skipIf(why)('a container', () => {
     })
 
     test('what a profile of its own says', async () => {
-      const profile = { defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names: ['chroot'], action: 'SCMP_ACT_ERRNO', errnoRet: 95 }] }
+      const profile = {
+        defaultAction: 'SCMP_ACT_ALLOW',
+        syscalls: [{ names: ['chroot'], action: 'SCMP_ACT_ERRNO', errnoRet: 95 }],
+      }
       const result = await calls({ seccomp: profile })
       expect(result.chroot).toBe('EOPNOTSUPP')
       expect(result.socket_inet).toBe('0')
@@ -234,13 +244,22 @@ describe.skipIf(why)('a container', () => {
 
   describe('sees of the kernel', () => {
     test('the mounts of a Docker container', async () => {
-      const mounts = (await sh('cat /proc/mounts')).trim().split('\n').map((line) => line.split(' '))
+      const mounts = (await sh('cat /proc/mounts'))
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' '))
       const at = (target: string) => mounts.find(([, where]) => where === target)!
       expect(at('/')[2]).toBe('overlay')
       expect(at('/proc').slice(2, 4)).toEqual(['proc', 'rw,nosuid,nodev,noexec,relatime'])
       expect(at('/dev').slice(2, 4)).toEqual(['tmpfs', expect.stringMatching(/^rw,nosuid,size=65536k,mode=755/)])
-      expect(at('/dev/pts').slice(2, 4)).toEqual(['devpts', expect.stringMatching(/^rw,nosuid,noexec,relatime,gid=5,mode=620,ptmxmode=666/)])
-      expect(at('/dev/shm').slice(2, 4)).toEqual(['tmpfs', expect.stringMatching(/^rw,nosuid,nodev,noexec,relatime,size=65536k/)])
+      expect(at('/dev/pts').slice(2, 4)).toEqual([
+        'devpts',
+        expect.stringMatching(/^rw,nosuid,noexec,relatime,gid=5,mode=620,ptmxmode=666/),
+      ])
+      expect(at('/dev/shm').slice(2, 4)).toEqual([
+        'tmpfs',
+        expect.stringMatching(/^rw,nosuid,nodev,noexec,relatime,size=65536k/),
+      ])
       expect(at('/dev/mqueue').slice(2, 4)).toEqual(['mqueue', 'rw,nosuid,nodev,noexec,relatime'])
       expect(at('/sys').slice(2, 4)).toEqual(['sysfs', 'ro,nosuid,nodev,noexec,relatime'])
       const readonly = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
@@ -256,17 +275,33 @@ describe.skipIf(why)('a container', () => {
     })
 
     test('no writable part of /proc/sys, /sys or the control groups', async () => {
-      const { stderr } = await run(['sh', '-c', 'echo 1 > /proc/sys/vm/drop_caches; echo b > /proc/sysrq-trigger; mkdir /sys/fs/cgroup/x; mkdir /sys/fs/cgroup/unified/x'])
+      const { stderr } = await run([
+        'sh',
+        '-c',
+        'echo 1 > /proc/sys/vm/drop_caches; echo b > /proc/sysrq-trigger; mkdir /sys/fs/cgroup/x; mkdir /sys/fs/cgroup/unified/x',
+      ])
       expect(stderr.trim().split('\n')).toHaveLength(4)
       expect(stderr).not.toContain('Permission denied')
       expect(stderr.match(/Read-only file system/g)!.length).toBeGreaterThanOrEqual(3)
     })
 
     test('the usual devices', async () => {
-      const listed = await sh('cd /dev; for d in null zero full random urandom tty; do stat -c "%n %t:%T %a" $d; done; for l in fd stdin stdout stderr ptmx core; do echo $l $(readlink $l); done')
+      const listed = await sh(
+        'cd /dev; for d in null zero full random urandom tty; do stat -c "%n %t:%T %a" $d; done; for l in fd stdin stdout stderr ptmx core; do echo $l $(readlink $l); done',
+      )
       expect(listed.trim().split('\n')).toEqual([
-        'null 1:3 666', 'zero 1:5 666', 'full 1:7 666', 'random 1:8 666', 'urandom 1:9 666', 'tty 5:0 666',
-        'fd /proc/self/fd', 'stdin /proc/self/fd/0', 'stdout /proc/self/fd/1', 'stderr /proc/self/fd/2', 'ptmx pts/ptmx', 'core /proc/kcore',
+        'null 1:3 666',
+        'zero 1:5 666',
+        'full 1:7 666',
+        'random 1:8 666',
+        'urandom 1:9 666',
+        'tty 5:0 666',
+        'fd /proc/self/fd',
+        'stdin /proc/self/fd/0',
+        'stdout /proc/self/fd/1',
+        'stderr /proc/self/fd/2',
+        'ptmx pts/ptmx',
+        'core /proc/kcore',
       ])
     })
 
@@ -277,7 +312,9 @@ describe.skipIf(why)('a container', () => {
     })
 
     test('a device that was given, at its place and with its rights', async () => {
-      const out = await sh('head -c 2 /dev/gift | wc -c', { devices: [{ host: '/dev/zero', container: '/dev/gift', permissions: 'r' }] })
+      const out = await sh('head -c 2 /dev/gift | wc -c', {
+        devices: [{ host: '/dev/zero', container: '/dev/gift', permissions: 'r' }],
+      })
       expect(out).toBe('2\n')
     })
   })
@@ -287,20 +324,28 @@ describe.skipIf(why)('a container', () => {
       expect(await sh('cat /proc/sys/net/core/somaxconn', { sysctls: { 'net.core.somaxconn': '77' } })).toBe('77\n')
       expect(await sh('ulimit -Sn; ulimit -Hn', { ulimits: { nofile: { soft: 300, hard: 400 } } })).toBe('300\n400\n')
       expect(await sh('grep /dev/shm /proc/mounts', { shmSizeBytes: 1 << 20 })).toContain('size=1024k')
-      expect(await sh('grep " /scratch " /proc/mounts', { tmpfs: { '/scratch': 'size=1m,noexec' } })).toMatch(/noexec.*size=1024k/)
+      expect(await sh('grep " /scratch " /proc/mounts', { tmpfs: { '/scratch': 'size=1m,noexec' } })).toMatch(
+        /noexec.*size=1024k/,
+      )
     })
 
     test('unprivileged ports and ping, as Docker', async () => {
-      expect(await sh('cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range')).toBe('0\n0\t2147483647\n')
+      expect(await sh('cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range')).toBe(
+        '0\n0\t2147483647\n',
+      )
     })
 
     test('a read-only root, with tmpfs still writable', async () => {
-      expect(await sh('touch /x 2>/dev/null || touch /tmp/y && echo ok', { readonlyRootfs: true, tmpfs: { '/tmp': '' } })).toBe('ok\n')
+      expect(
+        await sh('touch /x 2>/dev/null || touch /tmp/y && echo ok', { readonlyRootfs: true, tmpfs: { '/tmp': '' } }),
+      ).toBe('ok\n')
       expect((await run(['touch', '/x'], { readonlyRootfs: true })).stderr).toContain('Read-only file system')
     })
 
     test('user, groups, home and working directory', async () => {
-      expect(await sh('id; echo $HOME', { user: 'alice' })).toBe('uid=1000(alice) gid=1000(alice) groups=50(staff),1000(alice)\n/home/alice\n')
+      expect(await sh('id; echo $HOME', { user: 'alice' })).toBe(
+        'uid=1000(alice) gid=1000(alice) groups=50(staff),1000(alice)\n/home/alice\n',
+      )
       expect(await sh('id -u; id -g', { user: '1234:50' })).toBe('1234\n50\n')
       expect(await sh('id -G', { user: 'bob', groups: ['staff', '77'] })).toContain('50 77')
       expect(await sh('pwd', { workdir: '/home/alice' })).toBe('/home/alice\n')
@@ -310,26 +355,36 @@ describe.skipIf(why)('a container', () => {
     test('the environment: PATH, HOSTNAME, HOME, and what is given', async () => {
       const env = (await sh('env', { hostname: 'box', env: { GIVEN: 'yes = true' } })).trim().split('\n')
       expect(env).toEqual(expect.arrayContaining(['HOSTNAME=box', 'HOME=/root', 'GIVEN=yes = true']))
-      expect(env.find((line) => line.startsWith('PATH='))).toBe('PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin')
+      expect(env.find((line) => line.startsWith('PATH='))).toBe(
+        'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+      )
     })
 
     test('a terminal of its own', async () => {
-      const { stdout } = await run(['sh', '-c', 'tty() { readlink /proc/self/fd/0; }; tty; stty size; echo $TERM; ls -l /dev/console | cut -c1'], {
-        tty: { columns: 123, rows: 45 },
-      })
+      const { stdout } = await run(
+        ['sh', '-c', 'tty() { readlink /proc/self/fd/0; }; tty; stty size; echo $TERM; ls -l /dev/console | cut -c1'],
+        {
+          tty: { columns: 123, rows: 45 },
+        },
+      )
       expect(stdout.replaceAll('\r', '')).toBe('/dev/pts/0\n45 123\nxterm\nc\n')
     })
 
     test('an init that reaps and passes on', async () => {
       await using container = await engine.start({
         rootfs: { directory: world.rootfs },
-        command: ['sh', '-c', 'trap "echo got it; exit 5" TERM; (sleep 0.05 &) ; echo ready; while :; do sleep 0.02; done'],
+        command: [
+          'sh',
+          '-c',
+          'trap "echo got it; exit 5" TERM; (sleep 0.05 &) ; echo ready; while :; do sleep 0.02; done',
+        ],
         init: true,
         remove: false,
       })
       await container.waitForLog('ready')
       await new Promise((resolve) => setTimeout(resolve, 150))
-      const orphans = 'for f in /proc/[0-9]*/status; do grep -q "^State:.Z" $f && grep -q "^PPid:.1$" $f && echo zombie; done; cat /proc/1/cmdline'
+      const orphans =
+        'for f in /proc/[0-9]*/status; do grep -q "^State:.Z" $f && grep -q "^PPid:.1$" $f && echo zombie; done; cat /proc/1/cmdline'
       expect((await container.exec(['sh', '-c', orphans])).stdout).toMatch(/^mayfly-init\0/)
       await container.stop()
       expect(await container.logText()).toContain('got it')
@@ -339,9 +394,17 @@ describe.skipIf(why)('a container', () => {
     test('the namespaces of the host and of another container', async () => {
       expect((await sh('readlink /proc/self/ns/ipc', { ipc: 'host' })).trim()).toBe(readlinkSync('/proc/self/ns/ipc'))
       expect((await sh('readlink /proc/self/ns/uts', { uts: 'host' })).trim()).toBe(readlinkSync('/proc/self/ns/uts'))
-      expect((await sh('readlink /proc/self/ns/net', { network: 'host' })).trim()).toBe(readlinkSync('/proc/self/ns/net'))
-      expect((await sh('readlink /proc/self/ns/pid; readlink /proc/self', { pid: 'host' })).split('\n')[0]).toBe(readlinkSync('/proc/self/ns/pid'))
-      await using other = await engine.start({ rootfs: { directory: world.rootfs }, command: ['sh', '-c', 'exec sleep 101'], name: 'other' })
+      expect((await sh('readlink /proc/self/ns/net', { network: 'host' })).trim()).toBe(
+        readlinkSync('/proc/self/ns/net'),
+      )
+      expect((await sh('readlink /proc/self/ns/pid; readlink /proc/self', { pid: 'host' })).split('\n')[0]).toBe(
+        readlinkSync('/proc/self/ns/pid'),
+      )
+      await using other = await engine.start({
+        rootfs: { directory: world.rootfs },
+        command: ['sh', '-c', 'exec sleep 101'],
+        name: 'other',
+      })
       const of = async (name: string) => (await other.exec(['readlink', `/proc/1/ns/${name}`])).stdout
       expect(await sh('readlink /proc/self/ns/net', { network: 'container:other' })).toBe(await of('net'))
       expect(await sh('readlink /proc/self/ns/ipc', { ipc: 'container:other' })).toBe(await of('ipc'))
@@ -358,12 +421,16 @@ describe.skipIf(why)('a container', () => {
 
   describe('is bounded', () => {
     test('in memory, and the kill is told as what it was', async () => {
-      const result = await run(['sh', '-c', 'tail /dev/zero'], { limits: { memoryBytes: 16 << 20, memorySwapBytes: 16 << 20 } })
+      const result = await run(['sh', '-c', 'tail /dev/zero'], {
+        limits: { memoryBytes: 16 << 20, memorySwapBytes: 16 << 20 },
+      })
       expect(result).toMatchObject({ oomKilled: true, exitCode: 137 })
     })
 
     test('in processes', async () => {
-      const { stderr } = await run(['sh', '-c', 'for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait'], { limits: { pids: 5 } })
+      const { stderr } = await run(['sh', '-c', 'for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait'], {
+        limits: { pids: 5 },
+      })
       expect(stderr).toMatch(/[Rr]esource temporarily unavailable|can't fork/)
     })
 
@@ -380,7 +447,10 @@ describe.skipIf(why)('a container', () => {
     })
 
     test('and sees its limit where programs look for it', async () => {
-      const out = await sh('cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max', { limits: { memoryBytes: 64 << 20 } })
+      const out = await sh(
+        'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max',
+        { limits: { memoryBytes: 64 << 20 } },
+      )
       expect(out).toBe(`${64 << 20}\n`)
     })
 
@@ -416,7 +486,10 @@ describe.skipIf(why)('a container', () => {
       })
       for (const target of ['/up/x', '/away/x', '/up', '/away']) {
         const mounts = [{ type: 'bind' as const, source: world.rootfs, target }]
-        await expect(run(['true'], { ...image, mounts })).rejects.toMatchObject({ code: 'MOUNT_TARGET_ESCAPES', value: expect.anything() })
+        await expect(run(['true'], { ...image, mounts })).rejects.toMatchObject({
+          code: 'MOUNT_TARGET_ESCAPES',
+          value: expect.anything(),
+        })
       }
       expect(execFileSync('ls', ['-A', canary]).toString()).toBe('')
     })
@@ -433,7 +506,9 @@ describe.skipIf(why)('a container', () => {
     })
 
     test('a /dev/null of the image that is something else (CVE-2025-31133)', async () => {
-      const image = hostile('null', (root) => execFileSync('ln', ['-s', '/proc/sys/kernel/core_pattern', join(root, 'dev/null')]))
+      const image = hostile('null', (root) =>
+        execFileSync('ln', ['-s', '/proc/sys/kernel/core_pattern', join(root, 'dev/null')]),
+      )
       expect(await sh('stat -c %t:%T /dev/null', image)).toBe('1:3\n')
     })
 
@@ -442,7 +517,9 @@ describe.skipIf(why)('a container', () => {
         await expect(run(['pwd'], { workdir: `/proc/self/fd/${fd}` })).rejects.toMatchObject({ field: 'workdir' })
       }
       await using container = await engine.start({ rootfs: { directory: world.rootfs }, command: ['sleep', '100'] })
-      await expect(container.exec({ command: ['pwd'], workdir: '/proc/self/fd/5' })).rejects.toMatchObject({ field: 'workdir' })
+      await expect(container.exec({ command: ['pwd'], workdir: '/proc/self/fd/5' })).rejects.toMatchObject({
+        field: 'workdir',
+      })
     })
 
     test('/proc/self/exe as the program (CVE-2019-5736)', async () => {
@@ -459,18 +536,28 @@ describe.skipIf(why)('a container', () => {
         execFileSync('rm', [join(root, 'etc/passwd')])
         execFileSync('mkfifo', [join(root, 'etc/passwd')])
       })
-      await expect(run(['true'], { ...image, user: 'alice' })).rejects.toMatchObject({ code: 'USER_NOT_FOUND', field: 'user', value: 'alice' })
+      await expect(run(['true'], { ...image, user: 'alice' })).rejects.toMatchObject({
+        code: 'USER_NOT_FOUND',
+        field: 'user',
+        value: 'alice',
+      })
       expect(await sh('grep ^Uid /proc/self/status', { ...image, user: '12' })).toBe('Uid:\t12\t12\t12\t12\n')
     })
 
     test('an /etc/resolv.conf that points into an empty /run', async () => {
-      const image = hostile('resolv', (root) => execFileSync('ln', ['-s', '../run/systemd/resolve/stub-resolv.conf', join(root, 'etc/resolv.conf')]))
+      const image = hostile('resolv', (root) =>
+        execFileSync('ln', ['-s', '../run/systemd/resolve/stub-resolv.conf', join(root, 'etc/resolv.conf')]),
+      )
       expect(await sh('grep -c ^nameserver /etc/resolv.conf', image)).toBe('1\n')
     })
 
     test('a mount inside /proc', async () => {
       const mounts = [{ type: 'tmpfs' as const, target: '/proc/sys' }]
-      await expect(run(['true'], { mounts })).rejects.toMatchObject({ code: 'INVALID_OPTION', field: 'mounts[0].target', value: '/proc/sys' })
+      await expect(run(['true'], { mounts })).rejects.toMatchObject({
+        code: 'INVALID_OPTION',
+        field: 'mounts[0].target',
+        value: '/proc/sys',
+      })
     })
 
     test('a user id that wraps (CVE-2024-40635)', async () => {

@@ -5,6 +5,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
+import { availableParallelism, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Territory } from './territory.ts'
@@ -29,7 +30,7 @@ export function snapshotHost(territory: Territory): Leftovers {
 }
 
 export interface ExpectOptions {
-  /** @default 2000 */
+  /** @default 2000, and more in proportion where more processes want to run than there are processors */
   readonly withinMs?: number
   /**
    * Empty control groups and session directories may stay: where launcher and warden were killed, nobody is left to
@@ -42,7 +43,11 @@ export interface ExpectOptions {
 
 /** Waits until nothing is there that was not there before. Throws with everything that has stayed. */
 export async function expectNothingLeft(territory: Territory, before: Leftovers, options: ExpectOptions = {}) {
-  const { withinMs = 2_000, untilNextStart = false, ignore = () => false } = options
+  const {
+    withinMs = 2_000 * Math.max(1, loadavg()[0]! / availableParallelism()),
+    untilNextStart = false,
+    ignore = () => false,
+  } = options
   const deadline = performance.now() + withinMs
   for (;;) {
     const isLate = performance.now() > deadline
@@ -51,7 +56,7 @@ export async function expectNothingLeft(territory: Territory, before: Leftovers,
       now[kind].filter((line) => !before[kind].includes(line) && !ignore(line)).map((line) => `${kind}: ${line}`),
     )
     if (left.length === 0) return
-    if (isLate) throw new Error(`Left behind after ${withinMs} ms:\n  ${left.join('\n  ')}`)
+    if (isLate) throw new Error(`Left behind after ${Math.round(withinMs)} ms:\n  ${left.join('\n  ')}`)
     await sleep(20)
   }
 }
@@ -106,11 +111,9 @@ function links({ keeper }: Territory): string[] {
   return rows.map((row) => row.split(':')[0]!.trim()).filter(Boolean)
 }
 
+/** Leaves of the kernel's tree of all routing tables: its inner nodes depend on what else is there. */
 function routes({ keeper }: Territory): string[] {
-  return read(`/proc/${keeper}/net/fib_trie`)
-    .split('\n')
-    .map((row) => /^\s*[|+]-- (\S+)/.exec(row)?.[1] ?? '')
-    .filter(Boolean)
+  return [...read(`/proc/${keeper}/net/fib_trie`).matchAll(/\|-- (\S+)/g)].map(([, destination]) => destination!)
 }
 
 function tables({ keeper }: Territory): string[] {

@@ -25,7 +25,7 @@ export type Measurement = (scene: Scene) => Promise<Row[]>
 
 /** Options of a container that runs this. Everything else is the default: network, control groups, seccomp, disk. */
 export function container(scene: Pick<Scene, 'world'>, ...command: string[]): ContainerOptions {
-  return { rootfs: { directory: scene.world.rootfs }, command }
+  return { rootfs: { tar: scene.world.tar }, command }
 }
 
 /** `engine.run` of /bin/true: from the call until its exit is known and every trace is gone. */
