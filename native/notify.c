@@ -83,6 +83,10 @@ static bool listen_for(const struct notify *n, const struct seccomp_notif *reque
 		*result = listen(fd, (int)request->data.args[1]) < 0 ? -errno : 0;
 		if (*result == 0 && getsockname(fd, (struct sockaddr *)name, &name_size) < 0)
 			name->ss_family = AF_UNSPEC;
+		/* Ours may be the last descriptor by now, and closing a connected socket may wait for its peer as long as SO_LINGER says: the
+		 * container's choice, which must not stop the session. One that listens never waits. */
+		if (*result < 0)
+			setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){0}, sizeof(struct linger));
 	}
 	close(fd);
 	return internet;

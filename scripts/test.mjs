@@ -5,6 +5,7 @@
 //   3. control groups of version 2, in a small virtual machine
 //   4. type check, formatter and linter
 //   5. Vitest: real containers, as root and as an ordinary user
+//   6. the engine's tests once more, with the native program under the sanitizers
 //
 // A step that fails does not stop the others. Arguments go to Vitest: `npm test -- test/cli`.
 import { spawn } from 'node:child_process'

@@ -1,7 +1,7 @@
 /** Where this package and its native program lie on the disk: the same answer from the source and from both builds. */
 
 import { accessSync, constants, existsSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { MayflyError } from './errors.js'
 
@@ -36,7 +36,7 @@ export function wardenProgram(): string {
     throw new MayflyError('ENGINE_UNAVAILABLE', `mayfly's own engine runs on Linux, and this is ${process.platform}`)
   }
   const given = process.env.MAYFLY_WARDEN
-  if (given) return given
+  if (given) return resolve(given) // the program is started in another directory
   const native = join(packageRoot(), 'native')
   const candidates = [
     join(native, 'build', 'mayfly-warden'), // a checkout's own; not in the package
