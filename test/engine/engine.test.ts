@@ -272,7 +272,7 @@ describe.skipIf(why)('an engine', () => {
   describe('a container', () => {
     test('lives from create over start and stop to start again', async () => {
       const container = await engine.create(
-        options(['sh', '-c', 'echo begun; trap "exit 5" TERM; sleep 100 & wait'], { remove: false, name: 'life' }),
+        options(['sh', '-c', 'trap "exit 5" TERM; echo begun; sleep 100 & wait'], { remove: false, name: 'life' }),
       )
       expect([container.state, container.name, container.id]).toEqual([
         'created',

@@ -45,13 +45,18 @@ export function holdings(engine: Engine): Holdings {
   const links = descriptorsOf(warden)
   const groups = links.filter((path) => /\/mayfly-[0-9a-f]{12}$/.test(path))
   return {
-    files: readdirSync(engine.info.session, { recursive: true }).map(String).sort(),
+    files: readdirSync(engine.info.session, { recursive: true }).map(String).filter(isNoStock).sort(),
     groups: [...new Set(groups)].flatMap(directoriesBelow).sort(),
     ports: listening(new Set(links)),
     processes: readFileSync(`/proc/${warden}/task/${warden}/children`, 'utf8').split(' ').filter(Boolean),
     descriptors: links.length,
-    mounts: readFileSync(`/proc/${warden}/mountinfo`, 'utf8').split('\n').length,
+    mounts: readFileSync(`/proc/${warden}/mountinfo`, 'utf8').split('\n').filter((line) => !/\/c\/\d+\.m /.test(line)).length,
   }
+}
+
+/** Overlays that nothing was written to are kept for the next container: directories with nothing in them but what the kernel put there. */
+function isNoStock(path: string): boolean {
+  return !/^c\/\d+\.(?:[um]|w(?:\/work(?:\/.*)?)?)$/.test(path)
 }
 
 /** Waits until the session holds no more than before. Throws with what is left. */
