@@ -50,7 +50,9 @@ export function holdings(engine: Engine): Holdings {
     ports: listening(new Set(links)),
     processes: readFileSync(`/proc/${warden}/task/${warden}/children`, 'utf8').split(' ').filter(Boolean),
     descriptors: links.length,
-    mounts: readFileSync(`/proc/${warden}/mountinfo`, 'utf8').split('\n').filter((line) => !/\/c\/\d+\.m /.test(line)).length,
+    mounts: readFileSync(`/proc/${warden}/mountinfo`, 'utf8')
+      .split('\n')
+      .filter((line) => !/\/c\/\d+\.m /.test(line)).length,
   }
 }
 
