@@ -260,6 +260,13 @@ static int serve(pid_t warden, int warden_pidfd, int socket_fd, int spawn_fd, in
 	}
 }
 
+void forget_start(void)
+{
+	extern const char __executable_start[], etext[];
+	uintptr_t page = 4095, start = ((uintptr_t)__executable_start + page) & ~page, end = (uintptr_t)etext & ~page;
+	madvise((void *)start, end - start, MADV_DONTNEED);
+}
+
 /* -- main --------------------------------------------------------------------------------------------------------------- */
 
 static _Noreturn void become_warden(int bulk, int host_ns, int self_exe, int socket_fd, int spawn_fd, int go, const char *id_mode)
@@ -381,6 +388,7 @@ int launcher_main(int argc, char **argv)
 		sweep();
 		_exit(0);
 	}
+	forget_start();
 	int code = serve(warden, warden_pidfd, sockets[0], spawns[0], signal_fd, self_exe);
 	signal(SIGPIPE, SIG_IGN); /* node may be dead as well, and there is work left to do */
 	if (code > 128) /* node reads it where it looks for the reason that control ended */

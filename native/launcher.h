@@ -5,5 +5,7 @@ struct host_request { int family, type, protocol; };     /* answer: int errno, a
 
 /* `launch key=value…`, see PROTOCOL.md. Returns the exit code. */
 int launcher_main(int argc, char **argv);
+/* The pages of the program that only the start needed leave this process's memory; what is needed still comes back by itself. */
+void forget_start(void);
 /* In the warden: the socket to the launcher. */
 void host_open(int fd);

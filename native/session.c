@@ -14,6 +14,7 @@
 
 #include "cgroup.h"
 #include "exec.h"
+#include "launcher.h"
 #include "net.h"
 #include "scratch.h"
 #include "spawn.h"
@@ -322,6 +323,7 @@ int warden_run(const struct warden_start *s)
 		return 1;
 	}
 	say_ready(s, cgroups);
+	forget_start();
 	loop_run();
 	container_kill_all();
 	return 0; /* PID 1's end is everybody's end: the kernel kills and the launcher sweeps up */
