@@ -3,7 +3,7 @@
  * Making one costs about a millisecond (a new namespace, and a pair of links), does not scale with cores, and taking one
  * down waits for the kernel's single cleanup worker. So a few are made ahead while the warden has nothing else to do, and
  * one that comes back clean is used again: its processes are dead, nothing inside could have changed it, and the kernel
- * counts no socket in it any more, TIME_WAIT included. The counts come from two files of that namespace, kept open
+ * counts no socket in it any more, TIME_WAIT included. The counts come from a file of that namespace, kept open
  * (/proc/net/sockstat): one read, whatever the size of the socket tables. A sock_diag dump would
  * walk the host-wide hash table: milliseconds on a large machine.
  *
@@ -40,7 +40,7 @@ enum { FIRST_HOST = 2, LAST_HOST = SUBNET_SIZE - 3, HOSTS = LAST_HOST - FIRST_HO
 struct net_slot {
 	struct net_slot *next;       /* in the ready queue */
 	int ns;                      /* the namespace */
-	int sockstat, sockstat6;     /* its socket counts, -1 if they cannot be read: then it is used once */
+	int sockstat;                /* its socket counts, -1 if they cannot be read: then it is used once */
 	struct in_addr address;      /* 0.0.0.0: lonely */
 	unsigned port;               /* interface index of the bridge's side */
 	struct net_counters before;  /* at net_take */
@@ -102,8 +102,6 @@ static void slot_drop(struct net_slot *slot)
 	address_free(slot->address);
 	if (slot->sockstat >= 0)
 		close(slot->sockstat);
-	if (slot->sockstat6 >= 0)
-		close(slot->sockstat6);
 	if (slot->ns >= 0)
 		close(slot->ns);
 	free(slot);
@@ -208,7 +206,6 @@ static int furnish(struct net_slot *slot, struct netlink *inside, int *no_ipv6)
 	if (*no_ipv6 >= 0 && pwrite(*no_ipv6, "1", 1, 0) < 0)
 		return -1;
 	slot->sockstat = open_proc("/proc/thread-self/net/sockstat");
-	slot->sockstat6 = open_proc("/proc/thread-self/net/sockstat6");
 	struct batch b;
 	batch_clear(&b);
 	put_up(&b, INDEX_LOOPBACK);
@@ -231,7 +228,7 @@ static struct net_slot *slot_make(bool linked, struct fault *f)
 		free(slot);
 		return NULL;
 	}
-	*slot = (struct net_slot){.ns = -1, .sockstat = -1, .sockstat6 = -1};
+	*slot = (struct net_slot){.ns = -1, .sockstat = -1};
 	if (linked) {
 		slot->address = address_new();
 		if (!slot->address.s_addr) {
