@@ -71,7 +71,7 @@ async function native() {
 /** A few seconds from the seeds, to find what has just been broken; longer runs are `make -C native fuzz FUZZ_SECONDS=…`. */
 async function fuzz() {
   let isSkipped = false
-  const passed = await run(
+  const code = await run(
     'fuzzers',
     'make',
     ['--no-print-directory', '-s', '-C', 'native', 'fuzz', 'FUZZ_SECONDS=5'],
@@ -79,7 +79,9 @@ async function fuzz() {
       isSkipped ||= line.startsWith('skipped')
     },
   )
-  total[isSkipped ? 'skipped' : passed ? 'passed' : 'failed']++
+  const verdict = isSkipped ? 'skipped' : code === 0 ? 'passed' : 'failed'
+  if (verdict === 'failed') console.log('failed: fuzzers')
+  total[verdict]++
 }
 
 async function vitest() {
