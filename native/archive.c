@@ -3,193 +3,247 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "adopt.h"
+#include "container.h"
+#include "job.h"
+#include "overlay.h"
 #include "resolve.h"
 #include "scratch.h"
 #include "tar.h"
 #include "warden.h"
 
-struct job { struct child child; struct container *held; pid_t pid; };
+#define STEP "archive"
 
-static void ended(struct child *child, int status)
+static bool flag(const struct request *r, const char *key, bool fallback)
 {
-	struct job *job = container_of(child, struct job, child);
-	(void)status;
-	if (job->held) {
-		container_copy_ended(job->held, job->pid);
-		container_hold(job->held, -1);
-	}
-	free(job);
+	const char *value = request_get(r, key);
+	return value ? *value == '1' : fallback;
 }
 
-static void answer(int fd, uint64_t seq, const struct fault *f, const struct tar_result *result)
+bool archive_below_home(const char *path)
 {
-	struct json j = {0};
-	json_begin(&j);
-	json_number(&j, "seq", (int64_t)seq);
-	json_bool(&j, "ok", !f);
-	if (f)
-		json_fault(&j, f);
-	if (result) {
-		json_number(&j, "entries", (int64_t)result->entries);
-		json_number(&j, "bytes", (int64_t)result->bytes);
-		json_number(&j, "omitted", (int64_t)result->omitted);
-	}
-	json_end(&j);
-	(void)!send(fd, j.text, j.length, MSG_NOSIGNAL);
-	json_free(&j);
+	size_t home = strlen(session.home);
+	return path && !strncmp(path, session.home, home) && path[home] == '/' && path[home + 1] && !strstr(path, "/..");
 }
 
-static int unpack(int fd, const struct request *r, struct tar_result *result, struct fault *f)
+/* The directory of the store that the request names. */
+static const char *target_of(const struct request *r, struct fault *f)
 {
 	const char *target = request_get(r, "target");
-	size_t home = strlen(session.home);
-	if (!target || strncmp(target, session.home, home) || target[home] != '/' || strstr(target, "/.."))
-		return fault(f, "archive", target ? target : "target", EINVAL, "the target must be below the store");
-	if (mkdir(target, 0755) < 0)
-		return fault(f, "archive", target, errno, NULL);
-	int root = open(target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (root < 0 || fchmod(root, 0755) < 0)
-		return fault(f, "archive", target, errno, NULL);
-	struct tar_options options = {.keep_ids = !session.single_id, .userxattr = session.rootless, .strict_times = true};
-	const char *layer = request_get(r, "layer");
-	options.layer = layer && *layer == '1';
-	if (tar_unpack(fd, root, "", &options, result, f) < 0)
-		return -1;
-	/* The layer gets its final name next: that must not reach the disk before what is in it (a torn layer after a power cut). */
-	return syncfs(root) < 0 ? fault(f, "archive", target, errno, "the layer could not be written to disk") : 0;
+	if (archive_below_home(target))
+		return target;
+	fault(f, STEP, target ? target : "target", EINVAL, "the target must be below the store");
+	return NULL;
 }
 
-static int delete(const struct request *r, struct fault *f)
-{
-	const char *target = request_get(r, "target");
-	size_t home = strlen(session.home);
-	if (!target || strncmp(target, session.home, home) || target[home] != '/' || strstr(target, "/.."))
-		return fault(f, "archive", target ? target : "target", EINVAL, "the target must be below the store");
-	return remove_tree(AT_FDCWD, target, 0) ? fault(f, "archive", target, errno, NULL) : 0;
-}
+/* -- trees of the store --------------------------------------------------------------------------------------------------- */
 
-static int copy_in(int fd, struct container *c, const struct request *r, struct tar_result *result, struct fault *f)
+static int unpack_options(const struct request *r, struct tar_options *options, struct fault *f)
 {
-	const char *path = request_get(r, "path"), *chown = request_get(r, "chown");
-	int root = container_enter_root(c, f);
-	if (root < 0)
-		return -1;
-	int dir = resolve_in_root(root, path ? path : "/", O_PATH | O_DIRECTORY, f, "archive");
-	if (dir < 0)
-		return -1;
-	close(dir);
-	struct tar_options options = {.keep_ids = chown && *chown == '1' && !session.single_id, .strict_times = true};
-	return tar_unpack(fd, root, path ? path : "/", &options, result, f);
-}
-
-/* tar_pack writes a plain stream; a pipe and a second process put it into frames, so that an error half way can still be told. */
-static int copy_out(int fd, struct container *c, const struct request *r, struct fault *f)
-{
-	const char *path = request_get(r, "path");
-	int root = container_enter_root(c, f), ends[2];
-	if (root < 0)
-		return -1;
-	int there = resolve_in_root(root, path ? path : "/", O_PATH | O_NOFOLLOW, f, "archive");
-	if (there < 0)
-		return -1;
-	close(there);
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return fault(f, "archive", path, errno, NULL);
-	answer(fd, (uint64_t)r->seq, NULL, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	pid_t framer = fork();
-	if (framer == 0) {
-		static char buffer[65536];
-		ssize_t got;
-		close(ends[1]);
-		while ((got = read(ends[0], buffer, sizeof(buffer))) > 0) {
-			struct frame frame = {.stream = STREAM_ARCHIVE, .length = (uint32_t)got, .time_ns = wall_ns()};
-			if (send(fd, &frame, sizeof(frame), MSG_NOSIGNAL | MSG_MORE) < 0)
-				_exit(1);
-			for (ssize_t sent = 0, n; sent < got; sent += n)
-				if ((n = send(fd, buffer + sent, (size_t)(got - sent), MSG_NOSIGNAL)) < 0)
-					_exit(1);
-		}
-		_exit(0);
-	}
-	close(ends[0]);
-	int done = framer < 0 ? fault(f, "archive", path, errno, NULL) : tar_pack(ends[1], root, path ? path : "/", f);
-	close(ends[1]);
-	if (framer > 0)
-		child_wait(framer);
-	struct json j = {0};
-	json_begin(&j);
-	json_bool(&j, "ok", done == 0);
-	if (done < 0)
-		json_fault(&j, f);
-	json_end(&j);
-	struct frame frame = {.stream = STREAM_NOTICE, .length = (uint32_t)j.length, .time_ns = wall_ns()};
-	(void)!send(fd, &frame, sizeof(frame), MSG_NOSIGNAL | MSG_MORE);
-	(void)!send(fd, j.text, j.length, MSG_NOSIGNAL);
+	int64_t bytes, entries;
+	if (request_number(r, "max-bytes", 0, &bytes) < 0 || request_number(r, "max-entries", 0, &entries) < 0 || bytes < 0 || entries < 0)
+		return fault(f, "request", "max-bytes, max-entries", EINVAL, "numbers are needed");
+	*options = (struct tar_options){
+		.keep_ids = !session.single_id, .userxattr = session.rootless, .strict_times = true, .layer = flag(r, "layer", false),
+		.digest = flag(r, "digest", false), .list_implied = true, .max_bytes = (uint64_t)bytes, .max_entries = (uint64_t)entries,
+	};
 	return 0;
 }
 
-static _Noreturn void work(int fd, struct container *c, const struct request *r)
+static int unpack(struct job *job, struct fault *f)
 {
-	struct fault f = {0};
-	struct tar_result result = {0};
-	sigset_t none;
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	umask(0);
-	child_keep_only((int[]){fd, c ? container_pidfd(c) : -1}, 2);
-	int flags = fcntl(fd, F_GETFL);
-	fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
-	int done = !strcmp(r->verb, "unpack") ? unpack(fd, r, &result, &f)
-		: !strcmp(r->verb, "delete") ? delete(r, &f)
-		: !strcmp(r->verb, "copy-in") ? copy_in(fd, c, r, &result, &f) : copy_out(fd, c, r, &f);
-	if (done < 0)
-		answer(fd, r->seq, &f, NULL);
-	else if (strcmp(r->verb, "copy-out"))
-		answer(fd, r->seq, NULL, &result);
-	/* What the peer still sends would turn our close into a reset that eats the answer; take it, but not for ever. */
-	shutdown(fd, SHUT_WR);
-	struct timeval patience = {.tv_sec = 5};
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	char rest[4096];
-	while (recv(fd, rest, sizeof(rest), 0) > 0)
-		;
-	_exit(done < 0);
+	const struct request *r = job->request;
+	const char *target = target_of(r, f);
+	struct tar_options options;
+	struct tar_result result;
+	if (!target || unpack_options(r, &options, f) < 0)
+		return -1;
+	if (mkdir(target, 0755) < 0)
+		return fault(f, STEP, target, errno, NULL);
+	int root = open(target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0 || fchmod(root, 0755) < 0)
+		return fault(f, STEP, target, errno, NULL);
+	if (tar_unpack(job->fd, root, "", &options, &result, f) < 0)
+		return -1;
+	if (result.implied && adopt_remember(target, result.implied_paths, result.implied_length, f) < 0)
+		return -1;
+	/* The layer gets its final name next: that must not reach the disk before what is in it (a torn layer after a power cut). */
+	if (flag(r, "sync", true) && syncfs(root) < 0)
+		return fault(f, STEP, target, errno, "the layer could not be written to disk");
+	json_number(&job->reply, "entries", (int64_t)result.entries);
+	json_number(&job->reply, "bytes", (int64_t)result.bytes);
+	json_number(&job->reply, "omitted", (int64_t)result.omitted);
+	json_number(&job->reply, "implied", (int64_t)result.implied);
+	if (options.digest) {
+		char digest[SHA256_HEX + 8];
+		snprintf(digest, sizeof(digest), "sha256:%s", result.digest);
+		json_string(&job->reply, "digest", digest);
+	}
+	return 0;
 }
+
+/* Where a pack goes: into the digest, and to node if it wants the bytes. */
+struct packing { struct job *job; struct sha256 hash; uint64_t bytes; bool digest_only; };
+
+static int take(void *context, const void *bytes, size_t length)
+{
+	struct packing *p = context;
+	sha256_update(&p->hash, bytes, length);
+	p->bytes += length;
+	return p->digest_only ? 0 : job_write(p->job, bytes, length);
+}
+
+static int pack(struct job *job, struct fault *f)
+{
+	struct packing p = {.job = job, .digest_only = flag(job->request, "digest-only", false)};
+	const struct container *c = job->containers[0];
+	const char *tree = c ? container_upper(c) : target_of(job->request, f);
+	char digest[SHA256_HEX + 8] = "sha256:";
+	int fd = tree ? open(tree, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	if (!tree)
+		return -1;
+	if (fd < 0)
+		return fault(f, STEP, tree, errno, "cannot open the tree");
+	if (job_accept(job, f) < 0)
+		return -1;
+	sha256_init(&p.hash);
+	if (tar_pack_layer(&(struct tar_sink){take, &p}, fd, session.rootless, f) < 0)
+		return -1;
+	sha256_hex(&p.hash, digest + 7);
+	json_number(&job->notice, "bytes", (int64_t)p.bytes);
+	json_string(&job->notice, "digest", digest);
+	return 0;
+}
+
+static int adopt(struct job *job, struct fault *f)
+{
+	const struct request *r = job->request;
+	const char *target = target_of(r, f), **lowers = calloc(r->count, sizeof(*lowers));
+	size_t count = 0;
+	if (!target)
+		return -1;
+	if (!lowers)
+		return fault(f, STEP, target, ENOMEM, NULL);
+	for (size_t i = 0; i < r->count; i++)
+		if (!strcmp(r->pairs[i].key, "layer"))
+			lowers[count++] = r->pairs[i].value;
+	return adopt_parents(target, lowers, count, session.rootless, !session.single_id, f);
+}
+
+static int delete(struct job *job, struct fault *f)
+{
+	const char *target = target_of(job->request, f);
+	if (!target)
+		return -1;
+	return remove_tree(AT_FDCWD, target, 0) ? fault(f, STEP, target, errno, NULL) : 0;
+}
+
+/* Layers in use are locked (overlay.c), so whoever has the lock alone may take the directory away. Away means into the session's
+ * directory at once, by a rename: nobody ever sees half a layer, and if we die the launcher sweeps up. The lock on the tree is
+ * kept meanwhile: who opened it just before finds it locked, and who locks it afterwards finds that its name is gone. */
+static int reap(struct job *job, struct fault *f)
+{
+	const char *target = target_of(job->request, f);
+	char trash[400];
+	if (!target)
+		return -1;
+	int outer = open(target, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (outer < 0)
+		return fault(f, STEP, target, errno, NULL);
+	int tree = openat(outer, "tree", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (tree < 0 && errno != ENOENT)
+		return fault(f, STEP, target, errno, "cannot open its tree");
+	if (flock(tree < 0 ? outer : tree, LOCK_EX | LOCK_NB) < 0)
+		return fault(f, STEP, target, errno == EWOULDBLOCK ? EBUSY : errno, errno == EWOULDBLOCK ? "a container uses it" : NULL);
+	snprintf(trash, sizeof(trash), "%s/reaped.%d", session.directory, (int)getpid());
+	if (rename(target, trash) < 0)
+		return fault(f, STEP, target, errno, "cannot move it away");
+	return remove_tree(AT_FDCWD, trash, 0) ? fault(f, STEP, target, errno, "cannot remove all of it") : 0;
+}
+
+/* -- trees of containers -------------------------------------------------------------------------------------------------- */
+
+static const char *path_of(const struct request *r)
+{
+	const char *path = request_get(r, "path");
+	return path ? path : "/";
+}
+
+static int copy_in(struct job *job, struct fault *f)
+{
+	const char *path = path_of(job->request);
+	int root = container_enter_root(job->containers[0], f);
+	if (root < 0)
+		return -1;
+	int dir = resolve_in_root(root, path, O_PATH | O_DIRECTORY, f, STEP);
+	if (dir < 0)
+		return -1;
+	close(dir);
+	struct tar_options options = {.keep_ids = flag(job->request, "chown", false) && !session.single_id, .strict_times = true};
+	struct tar_result result;
+	if (tar_unpack(job->fd, root, path, &options, &result, f) < 0)
+		return -1;
+	json_number(&job->reply, "entries", (int64_t)result.entries);
+	json_number(&job->reply, "bytes", (int64_t)result.bytes);
+	json_number(&job->reply, "omitted", (int64_t)result.omitted);
+	return 0;
+}
+
+static int send_bytes(void *context, const void *bytes, size_t length)
+{
+	return job_write(context, bytes, length);
+}
+
+static int copy_out(struct job *job, struct fault *f)
+{
+	const char *path = path_of(job->request);
+	int root = container_enter_root(job->containers[0], f);
+	if (root < 0)
+		return -1;
+	int there = resolve_in_root(root, path, O_PATH | O_NOFOLLOW, f, STEP);
+	if (there < 0)
+		return -1;
+	close(there);
+	/* A copy of the root's mount alone has nothing mounted in it: no /proc, no volume of the host's. */
+	if (flag(job->request, "alone", false) && (root = open_tree(root, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)) < 0)
+		return fault(f, STEP, path, errno, "cannot look at the root without its mounts");
+	return job_accept(job, f) < 0 ? -1 : tar_pack(&(struct tar_sink){send_bytes, job}, root, path, f);
+}
+
+static const struct { const char *verb; job_run *run; bool of_container; } VERBS[] = {
+	{"unpack", unpack, false}, {"pack", pack, false}, {"adopt", adopt, false}, {"delete", delete, false}, {"reap", reap, false},
+	{"copy-in", copy_in, true}, {"copy-out", copy_out, true},
+};
 
 void archive_open(struct connection *c, const struct request *r)
 {
+	struct container *containers[JOB_CONTAINERS] = {0};
 	struct fault f = {0};
-	bool of_container = !strncmp(r->verb, "copy", 4);
-	const char *id = request_get(r, "id");
-	struct container *container = of_container ? container_find(id) : NULL;
-	struct job *job = calloc(1, sizeof(*job));
-	c->gone = connection_free;
-	if (of_container && (!container || !container_has_root(container)))
-		fault(&f, container ? "state" : "id", id ? id : "", ENOENT, container ? "the container is removed" : "no such container");
-	pid_t pid = f.error || !job ? -1 : fork();
-	if (pid == 0)
-		work(c->fd, container, r);
-	if (pid < 0) {
-		fault(&f, "archive", r->verb, errno ? errno : ENOMEM, NULL);
-		answer(c->fd, r->seq, &f, NULL);
-		free(job);
-		connection_end(c);
-		return;
-	}
-	job->held = container;
-	job->pid = pid;
-	if (container)
-		container_hold(container, 1);
-	child_add(&job->child, pid, ended);
-	connection_free(c);
+	size_t i = 0;
+	while (strcmp(VERBS[i].verb, r->verb))
+		i++;
+	if (VERBS[i].of_container || (VERBS[i].run == pack && request_get(r, "id")))
+		containers[0] = job_container(r, "id", &f);
+	if (VERBS[i].run == reap && archive_below_home(request_get(r, "target")))
+		overlay_forget(request_get(r, "target"));
+	if (f.error)
+		job_refuse(c, r, &f);
+	else
+		job_open(c, r, containers, VERBS[i].run);
+}
+
+bool archive_has_verb(const char *verb)
+{
+	for (size_t i = 0; i < sizeof(VERBS) / sizeof(*VERBS); i++)
+		if (!strcmp(VERBS[i].verb, verb))
+			return true;
+	return false;
 }

@@ -1,7 +1,13 @@
 #pragma once
-/* Archives in and out, each in a process of its own that reads and writes the connection itself. */
+/* Archives in and out, and the trees of the store that they become; each job in a process of its own. */
+#include <stdbool.h>
 #include "request.h"
 #include "stream.h"
 
-/* Verbs copy-in, copy-out, unpack, delete. Takes the connection over. */
+/* Whether archive_open does this verb: copy-in, copy-out, unpack, pack, adopt, reap, delete. */
+bool archive_has_verb(const char *verb);
+/* Takes the connection over. */
 void archive_open(struct connection *, const struct request *);
+
+/* Whether a path that node names is in the store. */
+bool archive_below_home(const char *path);

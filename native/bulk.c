@@ -8,8 +8,10 @@
 
 #include "archive.h"
 #include "exec.h"
+#include "lock.h"
 #include "log.h"
 #include "relay.h"
+#include "tree_verbs.h"
 #include "warden.h"
 
 static struct watch listener;
@@ -103,8 +105,16 @@ static void dispatch(struct connection *c, struct waiting *w)
 	else if (!strcmp(r.verb, "exec")) {
 		connection_read(c, false);
 		exec_open(c, &r);
-	} else if (!strcmp(r.verb, "copy-in") || !strcmp(r.verb, "copy-out") || !strcmp(r.verb, "unpack") || !strcmp(r.verb, "delete"))
+	} else if (archive_has_verb(r.verb))
 		archive_open(c, &r);
+	else if (!strcmp(r.verb, "lock"))
+		lock_open(c, &r);
+	else if (!strcmp(r.verb, "list"))
+		list_open(c, &r);
+	else if (!strcmp(r.verb, "digest"))
+		digest_open(c, &r);
+	else if (!strcmp(r.verb, "transfer"))
+		transfer_open(c, &r);
 	else {
 		fault(&f, "request", r.verb, EINVAL, "unknown verb");
 		refuse(c, r.seq, &f);

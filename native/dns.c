@@ -1,5 +1,6 @@
-/* The name server on the gateway's port 53, UDP and TCP. Names of containers are answered here (names.c), everything else
- * goes as it is to the host's name servers through sockets of the host, so that one on the host's loopback works.
+/* The name servers on the gateways' port 53, UDP and TCP. Names of containers are answered here (names.c), everything else
+ * goes as it is to the host's name servers through sockets of the host, so that one on the host's loopback works. Who is on internal
+ * networks only gets no further: for it there is no other name.
  *
  * UDP: every query forwarded gets an identifier of ours; the next server is asked after two seconds, or at once when one is
  * not there. TCP: the first query that is not ours is sent to a server, and the connection joined to it from then on. */
@@ -25,7 +26,7 @@
 #include "relay.h"
 
 enum {
-	PORT = 53, SERVFAIL = 2,
+	PORT = 53, SERVFAIL = 2, NXDOMAIN = 3,
 	MOST_RESOLVERS = 8, MOST_QUERIES = 512, MOST_STREAMS = 64,
 	QUERY_SIZE = 4096,           /* of a query; answers may be as long as they like */
 	ROUNDS = 2,                  /* how often each resolver is asked */
@@ -41,7 +42,15 @@ struct resolver {
 static struct resolver resolvers[MOST_RESOLVERS];
 static unsigned resolver_count;
 
+/* What listens on one network's gateway. */
+struct name_server {
+	struct watch datagrams, listener;
+	int datagrams_fd, listener_fd;
+	struct network *network;
+};
+
 struct query {
+	const struct name_server *server;
 	uint8_t *bytes;              /* as it came; NULL: this entry is free */
 	size_t size;
 	uint16_t id;                 /* ours */
@@ -65,7 +74,6 @@ struct stream {
 static struct stream *streams;
 static unsigned stream_count;
 
-static struct { struct watch watch; int fd; } datagrams = {.fd = -1}, listener = {.fd = -1};
 static struct timer tick_timer;
 
 static void tick(struct timer *);
@@ -75,6 +83,25 @@ static void tick_soon(void)
 {
 	if (!tick_timer.due_ns)
 		timer_set(&tick_timer, TICK_US, tick);
+}
+
+static bool has_way_out(struct in_addr asker)
+{
+	const struct net_slot *slot = slot_of(asker);
+	for (const struct net_link *link = slot ? net_slot_links(slot) : NULL; link; link = link->next)
+		if (!link->network->internal)
+			return true;
+	const struct network *network = network_of(asker);
+	return !slot && network && !network->internal;
+}
+
+static enum verdict judge(const uint8_t *query, size_t size, struct in_addr asker, uint8_t *answer, size_t *answer_size)
+{
+	enum verdict verdict = names_answer(query, size, asker, answer, answer_size);
+	if (verdict != DNS_FORWARD || has_way_out(asker))
+		return verdict;
+	*answer_size = names_refuse(query, size, NXDOMAIN, answer);
+	return *answer_size ? DNS_ANSWERED : DNS_IGNORE;
 }
 
 /* ---- UDP ---- */
@@ -91,7 +118,7 @@ static void query_fail(struct query *q)
 	uint8_t answer[DNS_ANSWER_SIZE];
 	size_t size = names_refuse(q->bytes, q->size, SERVFAIL, answer);
 	if (size)
-		sendto(datagrams.fd, answer, size, MSG_NOSIGNAL, &q->client.any, sizeof(q->client.v4));
+		sendto(q->server->datagrams_fd, answer, size, MSG_NOSIGNAL, &q->client.any, sizeof(q->client.v4));
 	query_end(q);
 }
 
@@ -147,7 +174,7 @@ static void resolver_ready(struct watch *w, uint32_t events)
 			if (!q->bytes || q->id != id || !same_question(q, answer, list[i].size))
 				continue;
 			memcpy(answer, q->bytes, 2);
-			sendto(datagrams.fd, answer, list[i].size, MSG_NOSIGNAL, &q->client.any, sizeof(q->client.v4));
+			sendto(q->server->datagrams_fd, answer, list[i].size, MSG_NOSIGNAL, &q->client.any, sizeof(q->client.v4));
 			query_end(q);
 			break;
 		}
@@ -203,7 +230,7 @@ static bool id_taken(uint16_t id)
 	return false;
 }
 
-static void forward(const struct datagram *d)
+static void forward(const struct name_server *server, const struct datagram *d)
 {
 	uint8_t answer[DNS_ANSWER_SIZE];
 	struct query *q = queries;
@@ -213,11 +240,11 @@ static void forward(const struct datagram *d)
 	if (!bytes) {
 		size_t size = names_refuse((uint8_t *)d->bytes, d->size, SERVFAIL, answer);
 		if (size)
-			sendto(datagrams.fd, answer, size, MSG_NOSIGNAL, &d->from.any, sizeof(d->from.v4));
+			sendto(server->datagrams_fd, answer, size, MSG_NOSIGNAL, &d->from.any, sizeof(d->from.v4));
 		return;
 	}
 	memcpy(bytes, d->bytes, d->size);
-	*q = (struct query){.size = d->size, .client = d->from};
+	*q = (struct query){.server = server, .size = d->size, .client = d->from};
 	do
 		if (getrandom(&q->id, sizeof(q->id), 0) < 0)
 			q->id++;
@@ -228,17 +255,18 @@ static void forward(const struct datagram *d)
 
 static void datagrams_ready(struct watch *w, uint32_t events)
 {
-	(void)w, (void)events;
+	(void)events;
+	const struct name_server *server = container_of(w, struct name_server, datagrams);
 	struct datagram list[FLOW_BATCH];
-	int got = datagrams_receive(datagrams.fd, list);
+	int got = datagrams_receive(server->datagrams_fd, list);
 	for (int i = 0; i < got; i++) {
 		uint8_t answer[DNS_ANSWER_SIZE];
 		size_t size;
-		enum verdict verdict = names_answer((uint8_t *)list[i].bytes, list[i].size, answer, &size);
+		enum verdict verdict = judge((uint8_t *)list[i].bytes, list[i].size, list[i].from.v4.sin_addr, answer, &size);
 		if (verdict == DNS_ANSWERED)
-			sendto(datagrams.fd, answer, size, MSG_NOSIGNAL, &list[i].from.any, sizeof(list[i].from.v4));
+			sendto(server->datagrams_fd, answer, size, MSG_NOSIGNAL, &list[i].from.any, sizeof(list[i].from.v4));
 		else if (verdict == DNS_FORWARD)
-			forward(&list[i]);
+			forward(server, &list[i]);
 	}
 }
 
@@ -335,7 +363,7 @@ static void stream_ready(struct watch *w, uint32_t events)
 			return;
 		uint8_t answer[DNS_ANSWER_SIZE];
 		size_t size = 0;
-		enum verdict verdict = names_answer(s->bytes + 2, length, answer, &size);
+		enum verdict verdict = judge(s->bytes + 2, length, s->container, answer, &size);
 		if (verdict == DNS_FORWARD) {
 			loop_forget(&s->watch);
 			dial(s);
@@ -352,8 +380,8 @@ static void stream_ready(struct watch *w, uint32_t events)
 
 static void listener_ready(struct watch *w, uint32_t events)
 {
-	(void)w, (void)events;
-	int fd = accept_or_shed(listener.fd);
+	(void)events;
+	int fd = accept_or_shed(container_of(w, struct name_server, listener)->listener_fd);
 	if (fd < 0)
 		return;
 	struct sockaddr_in peer = {0};
@@ -442,24 +470,56 @@ static void parse_resolvers(const char *list)
 	}
 }
 
-int dns_open(const char *list, struct fault *f)
+void dns_open(const char *list)
+{
+	parse_resolvers(list);
+}
+
+int dns_serve(struct network *network, struct fault *f)
 {
 	int on = 1;
-	parse_resolvers(list);
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr = router.gateway};
-	datagrams.fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	listener.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (datagrams.fd < 0 || listener.fd < 0 ||
-		setsockopt(listener.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-		bind(datagrams.fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-		bind(listener.fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener.fd, MOST_STREAMS) < 0 ||
-		loop_watch(&datagrams.watch, datagrams.fd, EPOLLIN, datagrams_ready) < 0 ||
-		loop_watch(&listener.watch, listener.fd, EPOLLIN, listener_ready) < 0) {
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr = network->gateway};
+	struct name_server *server = malloc(sizeof(*server));
+	if (!server)
+		return fault(f, "network", "name server", ENOMEM, NULL);
+	*server = (struct name_server){.datagrams.fd = -1, .listener.fd = -1, .network = network};
+	network->names = server;
+	server->datagrams_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	server->listener_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (server->datagrams_fd < 0 || server->listener_fd < 0 ||
+		setsockopt(server->listener_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+		bind(server->datagrams_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+		bind(server->listener_fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(server->listener_fd, MOST_STREAMS) < 0 ||
+		loop_watch(&server->datagrams, server->datagrams_fd, EPOLLIN, datagrams_ready) < 0 ||
+		loop_watch(&server->listener, server->listener_fd, EPOLLIN, listener_ready) < 0) {
 		int error = errno;
-		dns_close();
+		dns_unserve(network);
 		return fault(f, "network", "name server", error, "cannot listen on the gateway's port 53");
 	}
 	return 0;
+}
+
+void dns_unserve(struct network *network)
+{
+	struct name_server *server = network->names;
+	if (!server)
+		return;
+	for (struct query *q = queries; q < queries + MOST_QUERIES; q++)
+		if (q->bytes && q->server == server)
+			query_end(q);
+	for (struct stream *s = streams, *next; s; s = next) {
+		next = s->next;
+		if (network_of(s->container) == network)
+			stream_end(s, true);
+	}
+	loop_forget(&server->datagrams);
+	loop_forget(&server->listener);
+	if (server->datagrams_fd >= 0)
+		close(server->datagrams_fd);
+	if (server->listener_fd >= 0)
+		close(server->listener_fd);
+	free(server);
+	network->names = NULL;
 }
 
 void dns_close(void)
@@ -473,11 +533,4 @@ void dns_close(void)
 	for (struct resolver *r = resolvers; r < resolvers + resolver_count; r++)
 		resolver_close(r);
 	relay_end_owner(resolvers);
-	loop_forget(&datagrams.watch);
-	loop_forget(&listener.watch);
-	if (datagrams.fd >= 0)
-		close(datagrams.fd);
-	if (listener.fd >= 0)
-		close(listener.fd);
-	datagrams.fd = listener.fd = -1;
 }

@@ -13,6 +13,9 @@
  * UDP: tproxy hands the first datagram of a conversation to one listener; then a transparent socket, bound to the
  * destination and connected to the container, takes the rest and sends the answers.
  *
+ * The host itself: the first segment to a gateway comes out of the tap as well. Where host_access.c allows the port it goes on to the
+ * host's loopback; else it is refused.
+ *
  * Ping: echo requests come out of the tap and are sent from a ping socket of the host, or a raw one.
  *
  * The tap is a pair of links with a packet socket on the far end, not a TUN device: it needs no /dev/net/tun, which
@@ -44,6 +47,8 @@
 
 enum {
 	TABLE = 100,                 /* routes everything to this namespace, for packets with EGRESS_MARK */
+	FIRST_TABLE = 101,           /* routes everything into `egress`, for packets with FIRST_MARK */
+	PRIORITY_FIRST = 1, PRIORITY_LOCAL = 5, PRIORITY_MARKED = 10,
 	PACKETS = 32,                /* handled before the loop looks at the others again */
 	ACCEPTS = 16, BACKLOG = 1024,
 	MOST_DIALS = 1024, DIAL_BUCKETS = 256,
@@ -60,6 +65,7 @@ struct dial {
 	struct tuple tuple;
 	struct watch watch;
 	int fd;                      /* the host's socket */
+	bool to_host;                /* to the host's loopback: 127.0.0.1, then ::1 */
 	bool connected;
 	uint64_t due_ns;
 	size_t size;
@@ -109,11 +115,25 @@ static void inject(const uint8_t *packet, size_t size)
 	while (sent < 0 && errno == EINTR);    /* lost otherwise, as packets may be: whoever waits for it asks again */
 }
 
-/* What is neither the host itself by another name nor a group. 0.0.0.0/8 would connect to the host's loopback. */
+/* What is neither the host itself by another name nor a group, nor in a network of ours. 0.0.0.0/8 would connect to the host's loopback. */
 static bool is_outside(struct in_addr address)
 {
 	uint32_t ip = ntohl(address.s_addr);
-	return ip >> 24 != 0 && ip >> 24 != 127 && ip < 0xe0000000 && !in_subnet(address);
+	return ip >> 24 != 0 && ip >> 24 != 127 && ip < 0xe0000000 && !network_of(address);
+}
+
+/* A container may send to the outside. */
+static bool has_way_out(struct in_addr source)
+{
+	const struct network *network = network_of(source);
+	return network && !network->internal;
+}
+
+/* A connection to the gateway on the container's network, and a port of the host that it may reach. */
+static bool leads_to_host(const struct tuple *tuple)
+{
+	const struct network *network = network_of(tuple->source);
+	return network->gateway.s_addr == tuple->destination.s_addr && host_access(slot_of(tuple->source), tuple->destination_port);
 }
 
 static void tell_failure(const struct packet *p, int error)
@@ -191,6 +211,42 @@ static void dial_connected(struct dial *d)
 	inject(d->segment, d->size);
 }
 
+static void dial_ready(struct watch *, uint32_t events);
+
+/* Connects the dial's socket. 0 when it is connected already, 1 when that is under way, -1 with errno. */
+static int dial_connect(struct dial *d, const union address *to)
+{
+	if (connect(d->fd, &to->any, address_size(to)) == 0)
+		return 0;
+	return errno != EINPROGRESS || loop_watch(&d->watch, d->fd, EPOLLOUT, dial_ready) < 0 ? -1 : 1;
+}
+
+/* A server on the host may listen on ::1 only. */
+static int dial_other_loopback(struct dial *d)
+{
+	union address to = {.v6 = {
+		.sin6_family = AF_INET6, .sin6_port = htons(d->tuple.destination_port), .sin6_addr = IN6ADDR_LOOPBACK_INIT}};
+	int fd = host_socket(AF_INET6, SOCK_STREAM, 0);
+	d->to_host = false;
+	if (fd < 0)
+		return -1;
+	loop_forget(&d->watch);
+	close(d->fd);
+	d->fd = fd;
+	return dial_connect(d, &to);
+}
+
+/* What connect() has come to, at last or at once. */
+static void dial_tried(struct dial *d, int result, int error)
+{
+	if (result < 0 && d->to_host && error == ECONNREFUSED)
+		result = dial_other_loopback(d);
+	if (result < 0)
+		dial_failed(d, error);
+	else if (result == 0)
+		dial_connected(d);
+}
+
 static void dial_ready(struct watch *w, uint32_t events)
 {
 	(void)events;
@@ -199,13 +255,11 @@ static void dial_ready(struct watch *w, uint32_t events)
 	socklen_t size = sizeof(error);
 	if (getsockopt(d->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
 		error = errno;
-	if (error)
-		dial_failed(d, error);
-	else
-		dial_connected(d);
+	dial_tried(d, error ? -1 : 0, error);
 }
 
-static void first_segment(const struct packet *p)
+/* to_host: to the host's loopback, whatever its destination says. */
+static void first_segment(const struct packet *p, bool to_host)
 {
 	struct dial *d = *dial_find(&p->tuple);
 	if (p->size > PACKET_SIZE)
@@ -229,6 +283,7 @@ static void first_segment(const struct packet *p)
 	d->tuple = p->tuple;
 	d->watch = (struct watch){.fd = -1};
 	d->fd = fd;
+	d->to_host = to_host;
 	d->connected = false;
 	d->due_ns = now_ns() + DIAL_NS;
 	d->size = p->size;
@@ -239,12 +294,10 @@ static void first_segment(const struct packet *p)
 	*bucket = d;
 	dial_count++;
 	sweep_soon();
-	struct sockaddr_in to = {
-		.sin_family = AF_INET, .sin_port = htons(p->tuple.destination_port), .sin_addr = p->tuple.destination};
-	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0)
-		dial_connected(d);
-	else if (errno != EINPROGRESS || loop_watch(&d->watch, fd, EPOLLOUT, dial_ready) < 0)
-		dial_failed(d, errno);
+	union address to = {.v4 = {.sin_family = AF_INET, .sin_port = htons(p->tuple.destination_port),
+		.sin_addr = to_host ? (struct in_addr){htonl(INADDR_LOOPBACK)} : p->tuple.destination}};
+	int result = dial_connect(d, &to);
+	dial_tried(d, result, errno);
 }
 
 static void connections_ready(struct watch *w, uint32_t events)
@@ -332,8 +385,12 @@ static void datagrams_ready(struct watch *w, uint32_t events)
 	int got = datagrams_receive(datagrams.fd, list);
 	for (int i = 0; i < got; i++) {
 		struct flow_key key = {.owner = &datagrams, .client = list[i].from, .local = list[i].local};
-		if (key.local.any.sa_family != AF_INET || !is_outside(key.local.v4.sin_addr) || !in_subnet(key.client.v4.sin_addr))
+		if (key.local.any.sa_family != AF_INET || !network_of(key.client.v4.sin_addr))
 			continue;
+		if (!is_outside(key.local.v4.sin_addr) || !has_way_out(key.client.v4.sin_addr)) {
+			datagram_refused(&key);
+			continue;
+		}
 		struct flow *flow = conversation(&key);
 		if (flow)
 			flow_send(flow, list[i].bytes, list[i].size);
@@ -436,17 +493,21 @@ static void echo_request(const struct packet *p)
 static void packet_arrived(const struct packet *p)
 {
 	uint8_t out[PACKET_SIZE];
-	if (!in_subnet(p->tuple.source))
+	const struct network *network = network_of(p->tuple.source);
+	if (!network)
 		return;
-	if (!is_outside(p->tuple.destination)) {
+	bool to_gateway = p->protocol == IPPROTO_TCP && p->tuple.destination.s_addr == network->gateway.s_addr;
+	if (network->internal ? !to_gateway : !to_gateway && !is_outside(p->tuple.destination)) {
 		if (p->protocol != IPPROTO_ICMP)
 			inject(out, write_unreachable(p, ICMP_NET_UNREACH, out));
 		return;
 	}
 	if (p->protocol == IPPROTO_TCP) {
 		uint8_t flags = tcp_flags(p) & (TCP_SYN | TCP_ACK | TCP_RST);
-		if (flags == TCP_SYN)
-			first_segment(p);
+		if (flags == TCP_SYN && to_gateway && (network->internal || !leads_to_host(&p->tuple)))
+			inject(out, write_reset(p, out));
+		else if (flags == TCP_SYN)
+			first_segment(p, to_gateway);
 		else if (!(flags & TCP_RST))
 			inject(out, write_reset(p, out));    /* of a connection that is over */
 	} else if (p->protocol == IPPROTO_ICMP) {
@@ -508,6 +569,16 @@ void egress_forget(struct in_addr container)
 
 /* ---- opening ---- */
 
+/* Marked packets (0 = all) go by this table. */
+static void put_rule(struct batch *b, uint8_t table, uint32_t mark, uint32_t priority)
+{
+	struct fib_rule_hdr rule = {.family = AF_INET, .table = table, .action = FR_ACT_TO_TBL};
+	message_begin(b, RTM_NEWRULE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &rule, sizeof(rule));
+	if (mark)
+		put_u32(b, FRA_FWMARK, mark);
+	put_u32(b, FRA_PRIORITY, priority);
+}
+
 /* The pair of links, the default route into it, and the table that makes every address one of this namespace. */
 static int make_links(void)
 {
@@ -554,11 +625,23 @@ static int make_links(void)
 	message_begin(&b, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &everything, sizeof(everything));
 	put_u32(&b, RTA_OIF, INDEX_LOOPBACK);
 
-	struct fib_rule_hdr rule = {.family = AF_INET, .table = TABLE, .action = FR_ACT_TO_TBL};
-	message_begin(&b, RTM_NEWRULE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &rule, sizeof(rule));
-	put_u32(&b, FRA_FWMARK, EGRESS_MARK);
-	put_u32(&b, FRA_PRIORITY, 10);
-	return netlink_send(&router.rtnl, &b);
+	put_rule(&b, TABLE, EGRESS_MARK, PRIORITY_MARKED);
+
+	/* First segments leave by `egress` even if they are for a gateway, which is an address of this namespace. The rule for such
+	 * addresses usually comes before all others, so it has to move. */
+	route.rtm_table = FIRST_TABLE;
+	message_begin(&b, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &route, sizeof(route));
+	put(&b, RTA_GATEWAY, &nowhere, sizeof(nowhere));
+	put_u32(&b, RTA_OIF, INDEX_EGRESS);
+	put_rule(&b, FIRST_TABLE, FIRST_MARK, PRIORITY_FIRST);
+	put_rule(&b, RT_TABLE_LOCAL, 0, PRIORITY_LOCAL);
+	struct fib_rule_hdr usual = {.family = AF_INET, .table = RT_TABLE_LOCAL, .action = FR_ACT_TO_TBL};
+	message_begin(&b, RTM_DELRULE, NLM_F_ACK, &usual, sizeof(usual));
+	put_u32(&b, FRA_PRIORITY, 0);
+	if (netlink_send(&router.rtnl, &b) < 0)
+		return -1;
+	/* A gateway's answers are put back here with its own address as the source. */
+	return net_sysctl("ipv4/conf/egress/accept_local", "1");
 }
 
 static int listen_on(int fd, uint16_t *port, bool stream)
@@ -608,6 +691,11 @@ failed:
 	snprintf(why, size, "Containers do not reach the outside: %s (%s)", step, strerror(errno));
 	egress_close();
 	return false;
+}
+
+bool egress_is_open(void)
+{
+	return is_open;
 }
 
 void egress_close(void)

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "resolve.h"
+#include "volume.h"
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
@@ -35,7 +36,7 @@ uint64_t launch_flags(const struct plan *plan)
 		flags |= CLONE_NEWIPC;
 	if (plan->uts == NS_PRIVATE)
 		flags |= CLONE_NEWUTS;
-	return flags | CLONE_NEWTIME;
+	return plan->clock_offset_ns ? flags : flags | CLONE_NEWTIME;
 }
 
 /* -- mounts by descriptor ------------------------------------------------------------------------------------------------ */
@@ -141,8 +142,8 @@ int launch_mount(const struct words *layers, const char *upper, const char *work
 		return fault(f, "overlay", first, errno, "the kernel has no overlay file system for us");
 	/* An upper that becomes a layer must be a plain tree: no renamed directories by reference, no data left below. Nothing in it need
 	 * survive a power cut, so nothing is flushed (volatile, 5.10). With userxattr the first two are off and may not even be named. */
-	bool set = add_layers(fs, layers) == 0 && fs_option(fs, "upperdir", upper) == 0 && fs_option(fs, "workdir", work) == 0 &&
-		fs_option(fs, "volatile", NULL) == 0 && fs_option(fs, "index", "off") == 0 &&
+	bool set = add_layers(fs, layers) == 0 && (!upper || (fs_option(fs, "upperdir", upper) == 0 && fs_option(fs, "workdir", work) == 0 &&
+		fs_option(fs, "volatile", NULL) == 0)) && fs_option(fs, "index", "off") == 0 &&
 		(rootless ? fs_option(fs, "userxattr", NULL) == 0
 			: fs_option(fs, "redirect_dir", "off") == 0 && fs_option(fs, "metacopy", "off") == 0) &&
 		fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0;
@@ -182,6 +183,18 @@ int launch_root(const struct plan *plan, const char *mounted, const char *upper,
 
 /* -- mount steps -------------------------------------------------------------------------------------------------------- */
 
+int launch_open_root(int pidfd, struct fault *f)
+{
+	int own = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (own < 0 || setns(pidfd, CLONE_NEWNS) < 0)
+		return fault(f, "namespace", "mount", errno, "cannot enter the other container's mounts");
+	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), error = errno;
+	if (setns(own, CLONE_NEWNS) < 0)
+		return fault(f, "namespace", "mount", errno, NULL);
+	close(own);
+	return root < 0 ? fault(f, "namespace", "/", error, NULL) : root;
+}
+
 /* Who shares another container's IPC namespace shares its /dev/shm too, as with Docker. The tree can be taken only from inside the
  * other's mount namespace; once detached it may be hung up anywhere. */
 static int other_shm(int pidfd, struct fault *f)
@@ -195,6 +208,51 @@ static int other_shm(int pidfd, struct fault *f)
 		return fault(f, "namespace", "mount", errno, NULL);
 	close(own);
 	return tree < 0 ? fault(f, "mount-source", "/dev/shm", error, NULL) : tree;
+}
+
+/* A source inside another root: resolved there, so that nothing in it leads outside, and cloned there, since a tree can be taken only
+ * from inside the mount namespace it is in. */
+static int open_inside(const struct mount_step *m, struct fault *f)
+{
+	bool elsewhere = m->source_pidfd >= 0;
+	const char *path = elsewhere ? "/" : m->source_mounted ? m->source_mounted : m->source_root;
+	int own = elsewhere ? open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC) : -1;
+	if (elsewhere && (own < 0 || setns(m->source_pidfd, CLONE_NEWNS) < 0))
+		return fault(f, "namespace", "mount", errno, "cannot enter the other container's mounts");
+	int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int from = root < 0 ? fault(f, "mount-source", m->source_root, errno, NULL) : resolve_in_root(root, m->source, O_PATH, f, "mount-source");
+	int tree = from < 0 ? -1 : clone_tree(from, "", m->recursive);
+	if (from >= 0 && tree < 0)
+		fault(f, "mount-source", m->source, errno, NULL);
+	if (elsewhere && setns(own, CLONE_NEWNS) < 0)
+		return fault(f, "namespace", "mount", errno, NULL);
+	for (size_t i = 0; i < 3; i++)
+		if ((int[]){own, root, from}[i] >= 0)
+			close((int[]){own, root, from}[i]);
+	return tree;
+}
+
+/* The layers of an image as one tree, or what lies in it at source. A tree can be taken only out of what is mounted, so for that the whole
+ * hangs for a moment where the root will. */
+static int open_image(const struct launch *l, const struct mount_step *m, struct fault *f)
+{
+	struct words layers = {l->plan->image_layers.at + m->layers, m->layer_count};
+	int whole = layers.count == 1 ? clone_tree(AT_FDCWD, layers.at[0], false) : launch_mount(&layers, NULL, NULL, l->setup.rootless, f);
+	if (whole < 0)
+		return fault(f, "mount-source", layers.at[0], errno, NULL);
+	if (!m->source)
+		return whole;
+	if (move_mount(whole, "", AT_FDCWD, l->attach, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return fault(f, "mount-source", l->attach, errno, NULL);
+	int from = resolve_in_root(whole, m->source, O_PATH, f, "mount-source"), tree = from < 0 ? -1 : clone_tree(from, "", false);
+	if (from >= 0 && tree < 0)
+		fault(f, "mount-source", m->source, errno, NULL);
+	if (umount2(l->attach, MNT_DETACH) < 0)
+		return fault(f, "mount-source", l->attach, errno, NULL);
+	close(whole);
+	if (from >= 0)
+		close(from);
+	return tree;
 }
 
 static int open_sources(struct launch *l, int *device_trees, int *view_trees, struct fault *f)
@@ -217,11 +275,19 @@ static int open_sources(struct launch *l, int *device_trees, int *view_trees, st
 				return fault(f, "mount", m->target, errno, errno == EPERM
 					? "a new one is refused where the old one has parts covered, as in an unprivileged container" : NULL);
 		}
+		if (m->kind == MOUNT_IMAGE) {
+			m->kind = MOUNT_BIND;
+			if ((m->tree = open_image(l, m, f)) < 0)
+				return -1;
+			continue;
+		}
 		if (m->kind != MOUNT_BIND)
 			continue;
-		m->tree = clone_tree(AT_FDCWD, m->source, m->recursive);
+		m->tree = m->source_root ? open_inside(m, f) : clone_tree(AT_FDCWD, m->source, m->recursive);
 		if (m->tree < 0)
-			return fault(f, "mount-source", m->source, errno, NULL);
+			return fault(f, "mount-source", m->source, errno, NULL); /* the first fault stands */
+		if (m->fill && (m->fill_fd = open(m->fill, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600)) < 0)
+			return fault(f, "volume", m->fill, errno, NULL);
 	}
 	for (size_t i = 0; i < plan->file_count; i++)
 		if ((plan->files[i].tree = clone_tree(AT_FDCWD, plan->files[i].host_path, false)) < 0)
@@ -293,6 +359,11 @@ static int bind_step(const struct launch *l, struct mount_step *m, struct fault 
 			"source and target must both be directories or both be files");
 	if (on_file_system(target, PROC_SUPER_MAGIC))
 		return fault(f, "mount-target", m->target, EPERM, "nothing may be mounted inside /proc");
+	if (m->fill_fd >= 0 && S_ISDIR(st.st_mode)) {
+		if (volume_fill(m->fill_fd, target, m->tree, f) < 0)
+			return -1;
+		close(m->fill_fd);
+	}
 	if (set_attributes(m->tree, m->attributes, m->propagation ? m->propagation : MS_PRIVATE, m->recursive) < 0)
 		return fault(f, "mount", m->target, errno, "cannot set the mount's options");
 	if (hang(m->tree, target) < 0)
@@ -334,13 +405,37 @@ static int cgroup_step(const struct launch *l, const struct mount_step *m, int t
 	return 0;
 }
 
+/* A directory that the image declares as a volume: made where it is missing. What is written to it stays in the container's own layer.
+ * On a root that will be read-only it becomes a mount of its own, which that does not reach. */
+static int volume_step(const struct launch *l, const struct mount_step *m, struct fault *f)
+{
+	int target = resolve_make(l->setup.root_fd, m->target, true, 0755, f, "mount-target");
+	if (target < 0)
+		return -1;
+	if (on_file_system(target, PROC_SUPER_MAGIC))
+		return fault(f, "mount-target", m->target, EPERM, "nothing may be mounted inside /proc");
+	if (l->plan->readonly_root) {
+		int tree = clone_tree(target, "", false);
+		if (tree < 0 || hang(tree, target) < 0)
+			return fault(f, "mount", m->target, errno, NULL);
+		close(tree);
+	}
+	close(target);
+	return 0;
+}
+
 static int mount_steps(struct launch *l, const int *view_trees, int *proc_fd, struct fault *f)
 {
-	static const char *const TYPES[] = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "bind"};
+	static const char *const TYPES[] = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "bind", "volume", "image"};
 	for (size_t i = 0; i < l->plan->mount_count; i++) {
 		struct mount_step *m = &l->plan->mounts[i];
 		if (m->kind == MOUNT_BIND) {
 			if (bind_step(l, m, f) < 0)
+				return -1;
+			continue;
+		}
+		if (m->kind == MOUNT_VOLUME) {
+			if (volume_step(l, m, f) < 0)
 				return -1;
 			continue;
 		}
@@ -554,6 +649,32 @@ int launch_adjust_oom_score(const struct plan *plan, struct fault *f)
 	return 0;
 }
 
+/* Into a time namespace whose clocks are ahead, or behind. Offsets can be set only before anybody is in it, and the child of a clone is in
+ * its own at once. Must come while the old /proc is still there. */
+static int enter_time(const struct plan *plan, struct fault *f)
+{
+	char text[32];
+	int64_t seconds = plan->clock_offset_ns / 1000000000, rest = plan->clock_offset_ns % 1000000000;
+	if (!plan->clock_offset_ns)
+		return 0;
+	if (rest < 0) {
+		seconds--;
+		rest += 1000000000;
+	}
+	snprintf(text, sizeof(text), "%lld ns", (long long)plan->clock_offset_ns);
+	if (unshare(CLONE_NEWTIME) < 0)
+		return fault(f, "clock", text, errno, "the kernel has no time namespace for us");
+	int offsets = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC), inside = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+	if (offsets < 0 || dprintf(offsets, "monotonic %lld %lld\nboottime %lld %lld\n", (long long)seconds, (long long)rest, (long long)seconds,
+		(long long)rest) < 0)
+		return fault(f, "clock", text, errno, errno == ERANGE ? "the clock would be before its beginning" : NULL);
+	if (inside < 0 || setns(inside, CLONE_NEWTIME) < 0)
+		return fault(f, "clock", text, errno, NULL);
+	close(offsets);
+	close(inside);
+	return 0;
+}
+
 /* v1 groups must be entered before the cgroup namespace is made, whose root they become. */
 static int enter_groups(const struct launch *l, struct fault *f)
 {
@@ -584,7 +705,7 @@ static int build(struct launch *l, struct fault *f)
 	int device_trees[plan->devices.count + 1], view_trees[l->view_count + 1], proc_fd = -1;
 	umask(0);
 	setsid();
-	if (enter_groups(l, f) < 0 || launch_adjust_oom_score(plan, f) < 0)
+	if (enter_groups(l, f) < 0 || launch_adjust_oom_score(plan, f) < 0 || enter_time(plan, f) < 0)
 		return -1;
 	if (l->net_ns >= 0 && setns(l->net_ns, CLONE_NEWNET) < 0)
 		return fault(f, "namespace", "net", errno, NULL);
@@ -615,6 +736,11 @@ static int build(struct launch *l, struct fault *f)
 		return fault(f, "hostname", plan->domainname, errno, NULL);
 	if (sysctl_steps(proc_fd, plan, f) < 0 || mask_steps(root, &plan->masks, f) < 0 || readonly_steps(root, &plan->readonly_paths, f) < 0)
 		return -1;
+	/* A working directory that is to be made must be so before nothing can be; whatever is wrong with it is told when it is entered. */
+	int workdir = plan->readonly_root && plan->process.workdir_create && plan->process.workdir
+		? resolve_make(root, plan->process.workdir, true, 0755, NULL, "workdir") : -1;
+	if (workdir >= 0)
+		close(workdir);
 	if (plan->readonly_root && set_attributes(root, MOUNT_ATTR_RDONLY, 0, false) < 0)
 		return fault(f, "mount", "/", errno, NULL);
 	/* The root was opened on the detached mount; paths must start at the mounted one. */

@@ -17,6 +17,7 @@ enum { TYPE_A = 1, TYPE_PTR = 12, CLASS_IN = 1, NXDOMAIN = 3, FORMERR = 1 };
 struct name {
 	struct name *next;
 	const void *owner;
+	const struct network *network;       /* for whose containers it is */
 	struct in_addr address;
 	char text[];
 };
@@ -36,6 +37,7 @@ int names_add(const void *owner, const char *text, struct in_addr address)
 		return -1;
 	name->owner = owner;
 	name->address = address;
+	name->network = network_of(address);
 	memcpy(name->text, text, size);
 	*last = name;
 	last = &name->next;
@@ -178,11 +180,38 @@ static size_t write_name(const char *text, uint8_t to[NAME_MOST + 2])
 	return at;
 }
 
-static size_t answer_reverse(const uint8_t *query, size_t question, struct in_addr address, uint8_t *answer)
+/* The networks of who asks: those of its container, or just the one that its address is of. */
+struct asker { const struct net_link *link; const struct network *network; };
+
+static struct asker asker_of(struct in_addr address)
+{
+	const struct net_slot *slot = slot_of(address);
+	const struct net_link *links = slot ? net_slot_links(slot) : NULL;
+	return (struct asker){links, links ? NULL : network_of(address)};
+}
+
+static const struct network *next_network(struct asker *asker)
+{
+	const struct network *network = asker->link ? asker->link->network : asker->network;
+	asker->link = asker->link ? asker->link->next : NULL;
+	asker->network = NULL;
+	return network;
+}
+
+static bool is_on(struct in_addr address, const struct network *wanted)
+{
+	struct asker asker = asker_of(address);
+	for (const struct network *network; (network = next_network(&asker));)
+		if (network == wanted)
+			return true;
+	return false;
+}
+
+static size_t answer_reverse(const uint8_t *query, size_t question, struct in_addr address, struct in_addr asker, uint8_t *answer)
 {
 	uint8_t wire[NAME_MOST + 2];
 	for (const struct name *name = names; name; name = name->next)
-		if (name->address.s_addr == address.s_addr) {
+		if (name->address.s_addr == address.s_addr && is_on(asker, name->network)) {
 			size_t at = begin_answer(query, question, 0x0400, answer);
 			size_t length = write_name(name->text, wire);
 			return length ? add_record(answer, at, TYPE_PTR, wire, length) : at;
@@ -190,7 +219,56 @@ static size_t answer_reverse(const uint8_t *query, size_t question, struct in_ad
 	return begin_answer(query, question, 0x0400 | NXDOMAIN, answer);
 }
 
-enum verdict names_answer(const uint8_t *query, size_t size, uint8_t answer[DNS_ANSWER_SIZE], size_t *answer_size)
+static bool is_called(const struct name *name, const struct network *network, const char *text)
+{
+	return name->network == network && strcasecmp(name->text, text) == 0;
+}
+
+/* All addresses that have the name on this network, beginning with another one each time. 0: there is none. The name exists, with an
+ * empty answer for all but IPv4 addresses: a client asks for AAAA, too, and must not take "no such name" for its answer to both. */
+static size_t answer_name(const uint8_t *query, size_t question, const char *text, const struct network *network, uint8_t *answer)
+{
+	static unsigned turn;
+	unsigned count = 0, seen = 0;
+	for (const struct name *name = names; name; name = name->next)
+		count += is_called(name, network, text);
+	if (!count)
+		return 0;
+	size_t at = begin_answer(query, question, 0x0400, answer);
+	if (read_u16(query + question - 4) != TYPE_A)
+		return at;
+	unsigned first = count > 1 ? turn++ % count : 0;
+	for (int round = 0; round < 2; round++, seen = 0)
+		for (const struct name *name = names; name; name = name->next) {
+			if (!is_called(name, network, text))
+				continue;
+			bool is_before = seen++ < first;
+			if (is_before == (round == 1) && read_u16(answer + 6) < ANSWERS_MOST)
+				at = add_record(answer, at, TYPE_A, &name->address, 4);
+		}
+	return at;
+}
+
+/* Names of the host for who may reach a port of it, whether /etc/hosts says so too or not. */
+static size_t answer_host(const uint8_t *query, size_t question, const char *text, struct in_addr asker, uint8_t *answer)
+{
+	static const char *const HOST[] = {"host.mayfly.internal", "host.testcontainers.internal", "host.docker.internal"};
+	const struct network *network = network_of(asker);
+	bool is_host = false;
+	for (size_t i = 0; i < sizeof(HOST) / sizeof(*HOST); i++)
+		is_host = is_host || strcasecmp(HOST[i], text) == 0;
+	if (!is_host || !network || !host_access(slot_of(asker), 0))
+		return 0;
+	struct asker all = asker_of(asker);
+	for (const struct network *one = network; one; one = next_network(&all))
+		if (!one->internal) {
+			size_t at = begin_answer(query, question, 0x0400, answer);
+			return read_u16(query + question - 4) == TYPE_A ? add_record(answer, at, TYPE_A, &one->gateway, 4) : at;
+		}
+	return 0;
+}
+
+enum verdict names_answer(const uint8_t *query, size_t size, struct in_addr asker, uint8_t answer[DNS_ANSWER_SIZE], size_t *answer_size)
 {
 	char text[NAME_MOST + 1];
 	/* QR set: an answer. Answering answers would let two servers talk for ever. */
@@ -211,22 +289,14 @@ enum verdict names_answer(const uint8_t *query, size_t size, uint8_t answer[DNS_
 		return DNS_FORWARD;
 
 	struct in_addr address;
-	if (type == TYPE_PTR && reverse_address(text, &address) && in_subnet(address)) {
-		*answer_size = answer_reverse(query, question, address, answer);
+	if (type == TYPE_PTR && reverse_address(text, &address) && network_of(address)) {
+		*answer_size = answer_reverse(query, question, address, asker, answer);
 		return DNS_ANSWERED;
 	}
+	struct asker all = asker_of(asker);
 	size_t at = 0;
-	unsigned answers = 0;
-	for (const struct name *name = names; name; name = name->next) {
-		if (strcasecmp(name->text, text) != 0)
-			continue;
-		/* The name exists, with an empty answer for all but IPv4 addresses: a client asks for AAAA, too, and must not
-		 * take "no such name" for its answer to both. */
-		if (!at)
-			at = begin_answer(query, question, 0x0400, answer);
-		if (type == TYPE_A && answers++ < ANSWERS_MOST)
-			at = add_record(answer, at, TYPE_A, &name->address, 4);
-	}
-	*answer_size = at;
-	return at ? DNS_ANSWERED : DNS_FORWARD;
+	for (const struct network *network; !at && (network = next_network(&all));)
+		at = answer_name(query, question, text, network, answer);
+	*answer_size = at ? at : answer_host(query, question, text, asker, answer);
+	return *answer_size ? DNS_ANSWERED : DNS_FORWARD;
 }

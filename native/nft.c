@@ -3,14 +3,18 @@
  *     table ip mayfly {
  *         chain egress {
  *             type filter hook prerouting priority mangle
- *             ip daddr <subnet> accept
+ *             iif egress   meta l4proto tcp  tcp flags & (syn|ack) == syn  tproxy to 127.0.0.1:<tcp>  meta mark set 1 accept
+ *             ip daddr <the host's end of the uplink> accept
+ *             iifgroup 1   meta l4proto tcp  tcp flags & (syn|ack) == syn  tcp dport != 53  meta mark set 2 accept
+ *             ip daddr <default network> accept
  *             ip daddr 224.0.0.0/3 accept
- *             iif mf0    meta l4proto tcp  socket transparent 1   meta mark set 1 accept
- *             iif egress meta l4proto tcp  tcp flags & (syn|ack) == syn  tproxy to 127.0.0.1:<tcp>  meta mark set 1 accept
- *             iif mf0    meta l4proto udp  tproxy to 127.0.0.1:<udp>  meta mark set 1 accept
+ *             iifgroup 1   meta l4proto tcp  socket transparent 1   meta mark set 1 accept
+ *             iifgroup 1   meta l4proto udp  socket transparent 0   accept
+ *             iifgroup 1   meta l4proto udp  tproxy to 127.0.0.1:<udp>  meta mark set 1 accept
  *         }
  *     }
  *
+ * Group 1 are the bridges, so nothing here changes with the networks. UDP that finds a plain socket is for a name server.
  * The encoding is that of `nft --debug=netlink`. The table dies with the namespace. */
 #define _GNU_SOURCE
 #include "router.h"
@@ -97,13 +101,18 @@ static void mask(struct batch *b, const void *bits, uint32_t size)
 	expression_end(b, e);
 }
 
-static void equals(struct batch *b, const void *value, size_t size)
+static void compare(struct batch *b, uint32_t operation, const void *value, size_t size)
 {
 	struct expression e = expression_begin(b, "cmp");
 	put_be32(b, NFTA_CMP_SREG, NFT_REG_1);
-	put_be32(b, NFTA_CMP_OP, NFT_CMP_EQ);
+	put_be32(b, NFTA_CMP_OP, operation);
 	put_value(b, NFTA_CMP_DATA, value, size);
 	expression_end(b, e);
+}
+
+static void equals(struct batch *b, const void *value, size_t size)
+{
+	compare(b, NFT_CMP_EQ, value, size);
 }
 
 static void load_immediate(struct batch *b, uint32_t reg, const void *value, size_t size)
@@ -126,9 +135,9 @@ static void accept_packet(struct batch *b)
 	expression_end(b, e);
 }
 
-static void mark_and_accept(struct batch *b)
+/* The mark is in host byte order, as skb->mark. */
+static void mark_and_accept(struct batch *b, uint32_t value)
 {
-	uint32_t value = EGRESS_MARK;    /* host byte order, as skb->mark */
 	load_immediate(b, NFT_REG_1, &value, sizeof(value));
 	struct expression e = expression_begin(b, "meta");
 	put_be32(b, NFTA_META_KEY, NFT_META_MARK);
@@ -137,10 +146,11 @@ static void mark_and_accept(struct batch *b)
 	accept_packet(b);
 }
 
-static void comes_from(struct batch *b, uint32_t interface, uint8_t protocol)
+/* key: NFT_META_IIF or NFT_META_IIFGROUP */
+static void comes_from(struct batch *b, uint32_t key, uint32_t value, uint8_t protocol)
 {
-	load_meta(b, NFT_META_IIF);
-	equals(b, &interface, sizeof(interface));
+	load_meta(b, key);
+	equals(b, &value, sizeof(value));
 	load_meta(b, NFT_META_L4PROTO);
 	equals(b, &protocol, sizeof(protocol));
 }
@@ -153,14 +163,13 @@ static void is_destined(struct batch *b, uint32_t network, uint32_t netmask)
 	equals(b, &first, sizeof(first));
 }
 
-static void has_transparent_socket(struct batch *b)
+static void has_socket(struct batch *b, uint8_t is_transparent)
 {
-	uint8_t yes = 1;
 	struct expression e = expression_begin(b, "socket");
 	put_be32(b, NFTA_SOCKET_KEY, NFT_SOCKET_TRANSPARENT);
 	put_be32(b, NFTA_SOCKET_DREG, NFT_REG_1);
 	expression_end(b, e);
-	equals(b, &yes, sizeof(yes));
+	equals(b, &is_transparent, sizeof(is_transparent));
 }
 
 static void is_first_segment(struct batch *b)
@@ -169,6 +178,13 @@ static void is_first_segment(struct batch *b)
 	load_payload(b, NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1);
 	mask(b, &syn_or_ack, sizeof(syn_or_ack));
 	equals(b, &syn, sizeof(syn));
+}
+
+static void is_no_query(struct batch *b)
+{
+	uint16_t port = htons(53);
+	load_payload(b, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2);
+	compare(b, NFT_CMP_NEQ, &port, sizeof(port));
 }
 
 static void redirect(struct batch *b, uint16_t port)
@@ -224,26 +240,41 @@ int nft_open(uint16_t tcp_port, uint16_t udp_port)
 	batch_clear(&b);
 	bracket(&b, NFNL_MSG_BATCH_BEGIN);
 	put_chain(&b);
-	put_exception(&b, router.network, ~(uint32_t)(SUBNET_SIZE - 1));
-	put_exception(&b, 0xe0000000, 0xe0000000);
-
 	size_t rule = rule_begin(&b);
-	comes_from(&b, INDEX_BRIDGE, IPPROTO_TCP);
-	has_transparent_socket(&b);
-	mark_and_accept(&b);
-	nest_end(&b, rule);
-
-	rule = rule_begin(&b);
-	comes_from(&b, INDEX_EGRESS, IPPROTO_TCP);
+	comes_from(&b, NFT_META_IIF, INDEX_EGRESS, IPPROTO_TCP);
 	is_first_segment(&b);
 	redirect(&b, tcp_port);
-	mark_and_accept(&b);
+	mark_and_accept(&b, EGRESS_MARK);
+	nest_end(&b, rule);
+
+	if (router.host.s_addr)
+		put_exception(&b, ntohl(router.host.s_addr), UINT32_MAX);
+	rule = rule_begin(&b);
+	comes_from(&b, NFT_META_IIFGROUP, BRIDGES, IPPROTO_TCP);
+	is_first_segment(&b);
+	is_no_query(&b);
+	mark_and_accept(&b, FIRST_MARK);
+	nest_end(&b, rule);
+
+	put_exception(&b, router.networks->first, UINT32_MAX << (32 - router.networks->bits));
+	put_exception(&b, 0xe0000000, 0xe0000000);
+
+	rule = rule_begin(&b);
+	comes_from(&b, NFT_META_IIFGROUP, BRIDGES, IPPROTO_TCP);
+	has_socket(&b, 1);
+	mark_and_accept(&b, EGRESS_MARK);
 	nest_end(&b, rule);
 
 	rule = rule_begin(&b);
-	comes_from(&b, INDEX_BRIDGE, IPPROTO_UDP);
+	comes_from(&b, NFT_META_IIFGROUP, BRIDGES, IPPROTO_UDP);
+	has_socket(&b, 0);
+	accept_packet(&b);
+	nest_end(&b, rule);
+
+	rule = rule_begin(&b);
+	comes_from(&b, NFT_META_IIFGROUP, BRIDGES, IPPROTO_UDP);
 	redirect(&b, udp_port);
-	mark_and_accept(&b);
+	mark_and_accept(&b, EGRESS_MARK);
 	nest_end(&b, rule);
 	bracket(&b, NFNL_MSG_BATCH_END);
 

@@ -4,20 +4,27 @@
  * into its root is as good as a new one, and its caches are warm.
  *
  * Only layers of the store stay mounted: nobody changes them, while a directory of the user's may change between two runs, and overlay
- * remembers what was not there (negative dentries). */
+ * remembers what was not there (negative dentries).
+ *
+ * As long as an overlay of it may be mounted, a layer of the store is locked, shared, so that nobody removes it (the verb reap). One
+ * descriptor a layer, however many overlays have it: a start that finds its overlay mounted locks nothing. */
 #define _GNU_SOURCE
 #include "overlay.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "archive.h"
 #include "launch.h"
 #include "loop.h"
 #include "scratch.h"
@@ -51,7 +58,96 @@ void overlay_open(bool in_memory, int base, const char *path)
 
 void overlay_path(const struct overlay *overlay, char kind, char path[OVERLAY_PATH])
 {
-	snprintf(path, OVERLAY_PATH, "%s/%u.%c", places[overlay->in_memory].path, overlay->number, kind);
+	const char *place = places[overlay->in_memory].path;
+	if (overlay->limited && (kind == 'u' || kind == 'w'))
+		snprintf(path, OVERLAY_PATH, "%.399s/%u.q/.%c", place, overlay->number, kind);
+	else
+		snprintf(path, OVERLAY_PATH, "%.399s/%u.%c", place, overlay->number, kind);
+}
+
+/* A layer in use. */
+struct hold { char *path; int fd; unsigned uses; };
+
+static struct hold **holds;
+static size_t hold_count, hold_capacity;
+
+static void let_go(struct hold *hold)
+{
+	if (--hold->uses)
+		return;
+	for (size_t i = 0; i < hold_count; i++)
+		if (holds[i] == hold)
+			holds[i] = holds[--hold_count];
+	/* Said, not only closed: a child that was forked a moment ago has copies of all our descriptors until it closes them. */
+	flock(hold->fd, LOCK_UN);
+	close(hold->fd);
+	free(hold->path);
+	free(hold);
+}
+
+static struct hold *new_hold(const char *path, struct fault *f)
+{
+	struct stat ours, there;
+	if (hold_count == hold_capacity) {
+		size_t capacity = 2 * hold_capacity + 16;
+		struct hold **more = realloc(holds, capacity * sizeof(struct hold *));
+		if (!more) {
+			fault(f, "layer", path, ENOMEM, NULL);
+			return NULL;
+		}
+		holds = more;
+		hold_capacity = capacity;
+	}
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0) {
+		fault(f, "layer", path, errno, NULL);
+		return NULL;
+	}
+	struct hold *hold = calloc(1, sizeof(*hold));
+	char *copy = strdup(path);
+	if (!hold || !copy)
+		fault(f, "layer", path, ENOMEM, NULL);
+	else if (flock(fd, LOCK_SH | LOCK_NB) < 0 || fstat(fd, &ours) < 0 || stat(path, &there) < 0 || ours.st_ino != there.st_ino ||
+			ours.st_dev != there.st_dev)
+		fault(f, "layer", path, ENOENT, "the layer is being removed");
+	else {
+		*hold = (struct hold){.path = copy, .fd = fd};
+		holds[hold_count++] = hold;
+		return hold;
+	}
+	close(fd);
+	free(copy);
+	free(hold);
+	return NULL;
+}
+
+static void release_layers(struct overlay *overlay)
+{
+	for (size_t i = 0; i < overlay->held_count; i++)
+		let_go(overlay->held[i]);
+	free(overlay->held);
+	overlay->held = NULL;
+	overlay->held_count = 0;
+}
+
+static int hold_layers(struct overlay *overlay, const struct words *layers, struct fault *f)
+{
+	for (size_t i = 0; i < layers->count; i++) {
+		struct hold *hold = NULL;
+		if (!archive_below_home(layers->at[i]))
+			continue;
+		for (size_t j = 0; j < hold_count && !hold; j++)
+			hold = strcmp(holds[j]->path, layers->at[i]) ? NULL : holds[j];
+		if (!overlay->held && !(overlay->held = calloc(layers->count, sizeof(struct hold *))))
+			return fault(f, "layer", layers->at[i], ENOMEM, NULL);
+		if (!hold && !(hold = new_hold(layers->at[i], f))) {
+			release_layers(overlay);
+			return -1;
+		}
+		hold->uses++;
+		overlay->held[overlay->held_count++] = hold;
+	}
+	return 0;
 }
 
 /* The layers as one text, NULL if one of them may change. */
@@ -62,7 +158,8 @@ static char *text_of(const struct words *layers)
 	FILE *to = open_memstream(&text, &length);
 	bool lasting = to != NULL;
 	for (size_t i = 0; to && i < layers->count; i++) {
-		lasting &= !strncmp(layers->at[i], session.home, home) && !strncmp(layers->at[i] + home, "/layers/", 8) && !strchr(layers->at[i], '\n');
+		lasting &= !strncmp(layers->at[i], session.home, home) && !strchr(layers->at[i], '\n') &&
+			(!strncmp(layers->at[i] + home, "/layers/", 8) || !strncmp(layers->at[i] + home, "/cache/prepared/", 16));
 		fprintf(to, "%s\n", layers->at[i]);
 	}
 	if (to)
@@ -120,7 +217,8 @@ static int mount_it(struct overlay *overlay, const char *layers_text)
 	int root = -1, done = -1;
 	if (copy && layers.at) {
 		split(copy, &layers);
-		root = launch_mount(&layers, upper, work, session.rootless, NULL);
+		if (hold_layers(overlay, &layers, NULL) == 0)
+			root = launch_mount(&layers, upper, work, session.rootless, NULL);
 	}
 	if (root >= 0 && (mkdir(point, 0700) == 0 || errno == EEXIST))
 		done = move_mount(root, "", AT_FDCWD, point, MOVE_MOUNT_F_EMPTY_PATH);
@@ -133,7 +231,7 @@ static int mount_it(struct overlay *overlay, const char *layers_text)
 	return overlay->layers ? 0 : -1;
 }
 
-static void unmount_it(struct overlay *overlay)
+void overlay_unmount(struct overlay *overlay)
 {
 	char point[OVERLAY_PATH];
 	overlay_path(overlay, 'm', point);
@@ -142,6 +240,28 @@ static void unmount_it(struct overlay *overlay)
 	rmdir(point);
 	free(overlay->layers);
 	overlay->layers = NULL;
+}
+
+static void unmount_it(struct overlay *overlay)
+{
+	overlay_unmount(overlay);
+	release_layers(overlay);
+}
+
+int overlay_mount(struct overlay *overlay, const struct words *layers, const char *work, struct fault *f)
+{
+	char upper[OVERLAY_PATH], point[OVERLAY_PATH];
+	overlay_path(overlay, 'u', upper);
+	overlay_path(overlay, 'm', point);
+	int root = launch_mount(layers, upper, work, session.rootless, f);
+	if (root < 0)
+		return -1;
+	int done = mkdir(point, 0700) < 0 && errno != EEXIST ? -1 : move_mount(root, "", AT_FDCWD, point, MOVE_MOUNT_F_EMPTY_PATH);
+	int error = errno;
+	close(root);
+	if (done == 0 && (overlay->layers = strdup("")))
+		return 0;
+	return fault(f, "overlay", point, done < 0 ? error : ENOMEM, NULL);
 }
 
 static void discard(struct overlay *overlay)
@@ -193,7 +313,79 @@ int overlay_take(bool in_memory, const struct words *layers, struct overlay *ove
 		wanted_in_memory = in_memory;
 		timer_set(&prepare_timer, PREPARE_AFTER_US, prepare);
 	}
-	return take_spare(p, NULL, overlay) ? 0 : make(in_memory, overlay, f);
+	if (!take_spare(p, NULL, overlay) && make(in_memory, overlay, f) < 0)
+		return -1;
+	if (hold_layers(overlay, layers, f) == 0)
+		return 0;
+	add_spare(p, *overlay);
+	return -1;
+}
+
+/* Project quotas would keep them on disk, but few file systems have them on, and a loop device needs root and a program that formats it. A
+ * tmpfs works everywhere, is full to the page, and goes with one unmount, whatever is in it. */
+int overlay_take_limited(uint64_t bytes, const struct words *layers, struct overlay *overlay, struct fault *f)
+{
+	char path[OVERLAY_PATH], options[64];
+	*overlay = (struct overlay){.number = places[0].next++, .limited = true};
+	overlay_path(overlay, 'q', path);
+	snprintf(options, sizeof(options), "mode=700,size=%llu", (unsigned long long)bytes);
+	if (mkdir(path, 0700) < 0)
+		return fault(f, "upper", path, errno, NULL);
+	if (mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0) {
+		int error = errno;
+		rmdir(path);
+		return fault(f, "upper", path, error, "cannot mount a file system of limited size");
+	}
+	char upper[OVERLAY_PATH], work[OVERLAY_PATH];
+	overlay_path(overlay, 'u', upper);
+	overlay_path(overlay, 'w', work);
+	if (mkdir(upper, 0755) < 0 || mkdir(work, 0700) < 0)
+		fault(f, "upper", upper, errno, NULL);
+	else if (hold_layers(overlay, layers, f) == 0)
+		return 0;
+	overlay_keep(overlay);
+	return -1;
+}
+
+int overlay_limit(const struct overlay *overlay, uint64_t bytes, struct fault *f)
+{
+	char path[OVERLAY_PATH], options[64];
+	struct statvfs st;
+	overlay_path(overlay, 'q', path);
+	if (!overlay->limited)
+		return fault(f, "upper", path, ENOTSUP, "what it writes has no limit of its own");
+	if (statvfs(path, &st) < 0)
+		return fault(f, "upper", path, errno, NULL);
+	if (!bytes)
+		bytes = (uint64_t)(st.f_blocks - st.f_bfree) * st.f_frsize;
+	snprintf(options, sizeof(options), "size=%llu", (unsigned long long)(bytes ? bytes : 1));
+	if (mount(NULL, path, NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, options) < 0)
+		return fault(f, "upper", path, errno, "cannot change the size");
+	return 0;
+}
+
+static bool is_of(const struct overlay *overlay, const char *directory)
+{
+	size_t length = strlen(directory);
+	for (size_t i = 0; i < overlay->held_count; i++) {
+		const char *path = overlay->held[i]->path;
+		if (!strncmp(path, directory, length) && (path[length] == '/' || !path[length]))
+			return true;
+	}
+	return false;
+}
+
+void overlay_forget(const char *directory)
+{
+	for (int in_memory = 0; in_memory < 2; in_memory++) {
+		struct place *p = &places[in_memory];
+		for (size_t i = p->count; i-- > 0;)
+			if (is_of(&p->spares[i], directory)) {
+				struct overlay overlay = p->spares[i];
+				memmove(&p->spares[i], &p->spares[i + 1], (--p->count - i) * sizeof(overlay));
+				discard(&overlay);
+			}
+	}
 }
 
 /* The overlay itself marks its upper's root (trusted.overlay.uuid and such); marks of others are the container's. */
@@ -226,14 +418,23 @@ bool overlay_keep(struct overlay *overlay)
 {
 	struct place *p = &places[overlay->in_memory];
 	char name[32];
+	if (overlay->limited) {
+		char path[OVERLAY_PATH];
+		unmount_it(overlay);
+		overlay_path(overlay, 'q', path);
+		umount2(path, MNT_DETACH);
+		rmdir(path);
+		return true;
+	}
 	snprintf(name, sizeof(name), "%u.u", overlay->number);
-	bool keep = is_pristine(p->base, name);
+	bool keep = !(overlay->layers && !*overlay->layers) && is_pristine(p->base, name); /* "": overlay_mount's, not to serve again */
 	if (keep && !overlay->layers) { /* what the kernel left in the work directory would forbid the next mount */
 		snprintf(name, sizeof(name), "%u.w", overlay->number);
 		int work = openat(p->base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		keep = work >= 0 && tree_empty(work, WORK_ENTRIES) == 0;
 		if (work >= 0)
 			close(work);
+		release_layers(overlay);
 	}
 	if (keep)
 		add_spare(p, *overlay);

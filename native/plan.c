@@ -130,10 +130,11 @@ static int read_process(struct process *p, const char *key, const char *value)
 
 static int read_mount_kind(struct plan *plan, const char *value)
 {
-	static const char *const KINDS[] = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "bind"};
+	static const char *const KINDS[] = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "bind", "volume", "image"};
 	for (size_t i = 0; i < sizeof(KINDS) / sizeof(*KINDS); i++)
 		if (!strcmp(KINDS[i], value)) {
-			plan->mounts[plan->mount_count++] = (struct mount_step){.kind = (enum mount_kind)i, .tree = -1};
+			plan->mounts[plan->mount_count++] = (struct mount_step){
+				.kind = (enum mount_kind)i, .tree = -1, .fill_fd = -1, .source_pidfd = -1, .layers = plan->image_layers.count};
 			return 0;
 		}
 	return -1;
@@ -219,6 +220,7 @@ static int read_container(struct plan *plan, const char *key, char *value)
 {
 	int64_t number;
 	struct mount_step *mount = plan->mount_count ? &plan->mounts[plan->mount_count - 1] : NULL;
+	struct network_step *network = plan->network_count ? &plan->networks[plan->network_count - 1] : NULL;
 	struct file_step *file = plan->file_count ? &plan->files[plan->file_count - 1] : NULL;
 	if (!strcmp(key, "id"))
 		plan->id = value;
@@ -235,12 +237,28 @@ static int read_container(struct plan *plan, const char *key, char *value)
 	else if (!strcmp(key, "upper")) {
 		plan->upper_in_memory = !strcmp(value, "memory");
 		return plan->upper_in_memory || !strcmp(value, "disk") ? 0 : -1;
-	} else if (!strcmp(key, "readonly"))
+	} else if (!strcmp(key, "upper-bytes")) {
+		if (read_number(value, 10, 65536, (int64_t)1 << 50, &number) < 0)
+			return -1;
+		plan->upper_bytes = (uint64_t)number;
+	} else if (!strcmp(key, "clock-offset"))
+		return read_number(value, 10, -INT64_MAX / 4, INT64_MAX / 4, &plan->clock_offset_ns);
+	else if (!strcmp(key, "readonly"))
 		return read_bool(value, &plan->readonly_root);
 	else if (!strcmp(key, "mount"))
 		return read_mount_kind(plan, value);
 	else if (!strcmp(key, "source") && mount)
 		mount->source = value;
+	else if (!strcmp(key, "source-root") && mount && mount->kind == MOUNT_BIND) {
+		mount->source_root = value;
+		return value[0] == '/' || !strncmp(value, "container:", 10) ? 0 : -1;
+	} else if (!strcmp(key, "image-layer") && mount && mount->kind == MOUNT_IMAGE) {
+		push(&plan->image_layers, value);
+		mount->layer_count++;
+	} else if (!strcmp(key, "fill") && mount && mount->kind == MOUNT_BIND)
+		mount->fill = value;
+	else if (!strcmp(key, "hold"))
+		push(&plan->holds, value);
 	else if (!strcmp(key, "target") && mount)
 		mount->target = value;
 	else if (!strcmp(key, "data") && mount)
@@ -258,10 +276,19 @@ static int read_container(struct plan *plan, const char *key, char *value)
 	else if (!strcmp(key, "device-rules"))
 		plan->device_rules = value;
 	else if (!strcmp(key, "file"))
-		plan->files[plan->file_count++] = (struct file_step){value, "", NULL, -1};
-	else if (!strcmp(key, "content") && file)
+		plan->files[plan->file_count++] = (struct file_step){.path = value, .content = "", .mode = 0644, .tree = -1};
+	else if ((!strcmp(key, "content") || !strcmp(key, "literal")) && file) {
 		file->content = value;
-	else if (!strcmp(key, "oom-score-adj")) {
+		file->literal = key[0] == 'l';
+	} else if (!strcmp(key, "mode") && file) {
+		if (read_number(value, 8, 0, 07777, &number) < 0)
+			return -1;
+		file->mode = (unsigned)number;
+	} else if (!strcmp(key, "owner") && file) {
+		struct key_value ids;
+		return read_pair_into(&ids, value, ':') < 0 || read_number(ids.key, 10, 0, UINT32_MAX - 1, &file->uid) < 0 ||
+			read_number(ids.value, 10, 0, UINT32_MAX - 1, &file->gid) < 0 ? -1 : 0;
+	} else if (!strcmp(key, "oom-score-adj")) {
 		if (read_number(value, 10, -1000, 1000, &number) < 0)
 			return -1;
 		plan->has_oom_score_adj = true;
@@ -291,6 +318,15 @@ static int read_container(struct plan *plan, const char *key, char *value)
 			return -1;
 	} else if (!strcmp(key, "dns-name"))
 		push(&plan->dns_names, value);
+	else if (!strcmp(key, "network"))
+		plan->networks[plan->network_count++] = (struct network_step){.id = value, .aliases = plan->aliases.count};
+	else if (!strcmp(key, "alias") && network) {
+		push(&plan->aliases, value);
+		network->alias_count++;
+	} else if (!strcmp(key, "address") && network)
+		network->address = value;
+	else if (!strcmp(key, "host-port"))
+		push(&plan->host_ports, value);
 	else if (!strcmp(key, "publish"))
 		return read_publish(plan, value);
 	else if (!strcmp(key, "limit")) {
@@ -330,8 +366,10 @@ static int allocate(struct plan *plan)
 		{"arg", (void **)&p->argv.at, sizeof(char *)}, {"env", (void **)&p->env.at, sizeof(char *)},
 		{"default-env", (void **)&p->default_env.at, sizeof(char *)}, {"group-add", (void **)&p->groups.at, sizeof(char *)},
 		{"layer", (void **)&plan->layers.at, sizeof(char *)}, {"mask", (void **)&plan->masks.at, sizeof(char *)},
-		{"readonly-path", (void **)&plan->readonly_paths.at, sizeof(char *)},
+		{"image-layer", (void **)&plan->image_layers.at, sizeof(char *)}, {"readonly-path", (void **)&plan->readonly_paths.at, sizeof(char *)},
 		{"device", (void **)&plan->devices.at, sizeof(char *)}, {"dns-name", (void **)&plan->dns_names.at, sizeof(char *)},
+		{"alias", (void **)&plan->aliases.at, sizeof(char *)}, {"host-port", (void **)&plan->host_ports.at, sizeof(char *)},
+		{"hold", (void **)&plan->holds.at, sizeof(char *)}, {"network", (void **)&plan->networks, sizeof(*plan->networks)},
 		{"mount", (void **)&plan->mounts, sizeof(*plan->mounts)}, {"file", (void **)&plan->files, sizeof(*plan->files)},
 		{"link", (void **)&plan->links, sizeof(*plan->links)}, {"sysctl", (void **)&plan->sysctls, sizeof(*plan->sysctls)},
 		{"publish", (void **)&plan->publish, sizeof(*plan->publish)}, {"limit", (void **)&plan->limits, sizeof(*plan->limits)},
@@ -392,16 +430,17 @@ int plan_read(struct plan *plan, const struct request *from, bool exec, struct f
 	if (exec ? !plan->container : !plan->layers.count)
 		return bad(f, exec ? "id" : "layer", NULL, "missing");
 	for (size_t i = 0; i < plan->mount_count; i++)
-		if (!plan->mounts[i].target || plan->mounts[i].target[0] != '/' || (plan->mounts[i].kind == MOUNT_BIND && !plan->mounts[i].source))
-			return bad(f, "mount", plan->mounts[i].target, "a step needs an absolute target, and bind a source");
+		if (!plan->mounts[i].target || plan->mounts[i].target[0] != '/' || (plan->mounts[i].kind == MOUNT_BIND && !plan->mounts[i].source) ||
+			(plan->mounts[i].kind == MOUNT_IMAGE && !plan->mounts[i].layer_count))
+			return bad(f, "mount", plan->mounts[i].target, "a step needs an absolute target, bind a source, and image layers");
 	return 0;
 }
 
 void plan_free(struct plan *plan)
 {
 	struct process *p = &plan->process;
-	void *lists[] = {p->argv.at, p->env.at, p->default_env.at, p->groups.at, plan->layers.at, plan->masks.at,
-		plan->readonly_paths.at, plan->devices.at, plan->dns_names.at, plan->mounts, plan->files, plan->links, plan->sysctls,
+	void *lists[] = {p->argv.at, p->env.at, p->default_env.at, p->groups.at, plan->layers.at, plan->image_layers.at, plan->masks.at,
+		plan->readonly_paths.at, plan->devices.at, plan->dns_names.at, plan->aliases.at, plan->host_ports.at, plan->holds.at, plan->networks, plan->mounts, plan->files, plan->links, plan->sysctls,
 		plan->publish, plan->limits, plan->copy, plan->original};
 	for (size_t i = 0; i < plan->file_count; i++)
 		free(plan->files[i].host_path);

@@ -26,7 +26,7 @@ struct process {
 	size_t rlimit_count;
 };
 
-enum mount_kind { MOUNT_PROC, MOUNT_SYSFS, MOUNT_TMPFS, MOUNT_DEVPTS, MOUNT_MQUEUE, MOUNT_CGROUP, MOUNT_BIND };
+enum mount_kind { MOUNT_PROC, MOUNT_SYSFS, MOUNT_TMPFS, MOUNT_DEVPTS, MOUNT_MQUEUE, MOUNT_CGROUP, MOUNT_BIND, MOUNT_VOLUME, MOUNT_IMAGE };
 
 struct mount_step {
 	enum mount_kind kind;
@@ -35,10 +35,24 @@ struct mount_step {
 	uint64_t propagation;                               /* MS_PRIVATE… for bind, 0 = private */
 	bool recursive, private_recursive;
 	int tree;                                           /* bind: detached tree, opened before the root is left */
+	const char *fill;                                   /* bind: file that guards the filling of an empty source with what the target holds; or NULL */
+	int fill_fd;
+	const char *source_root;                            /* bind: directory, or container:<id>, inside which source is resolved; or NULL */
+	const char *source_mounted;                         /* where that container's root is mounted, if it does not run; else */
+	int source_pidfd;                                   /* a process of it; -1 = none */
+	size_t layers, layer_count;                         /* image: first of them in the plan's list */
 };
 
-struct file_step { const char *path, *content; char *host_path; int tree; }; /* host_path: where the warden wrote it */
+struct file_step {
+	const char *path, *content;
+	bool literal;                                       /* nothing in content is replaced */
+	unsigned mode; int64_t uid, gid;
+	char *host_path;                                    /* where the warden wrote it */
+	int tree;
+};
 struct key_value { const char *key, *value; };
+/* aliases: first of them in the plan's list */
+struct network_step { const char *id, *address; size_t aliases, alias_count; };
 struct publish_step { bool udp; const char *host_ip; uint16_t host_port, container_port; };
 
 enum ns_mode { NS_PRIVATE, NS_HOST, NS_CONTAINER };
@@ -51,11 +65,14 @@ struct plan {
 	struct process process;
 	const char *id, *name, *hostname, *domainname;
 	bool remove, upper_in_memory, readonly_root, init, report_listen;
-	struct words layers, masks, readonly_paths, devices, dns_names;
+	uint64_t upper_bytes;                               /* most that it may write; 0 = no limit */
+	int64_t clock_offset_ns;                            /* of the clocks that tell no time of day */
+	struct words layers, image_layers, masks, readonly_paths, devices, dns_names, aliases, host_ports, holds;
 	struct mount_step *mounts; size_t mount_count;
 	struct file_step *files; size_t file_count;
 	struct key_value *links; size_t link_count;
 	struct key_value *sysctls; size_t sysctl_count;
+	struct network_step *networks; size_t network_count; /* none = the default one */
 	struct publish_step *publish; size_t publish_count;
 	struct cgroup_limit *limits; size_t limit_count;
 	const char *device_rules;

@@ -7,19 +7,18 @@
  * (/proc/net/sockstat): one read, whatever the size of the socket tables. A sock_diag dump would
  * walk the host-wide hash table: milliseconds on a large machine.
  *
- * Inside: lo with ::1, and eth0 without IPv6, whose hardware address follows from its IPv4 address as with Docker. */
+ * Those made ahead have lo with ::1, and a link to the default network; once there are other networks, some have lo only, and what
+ * was linked to one of these alone serves the next container of that network. */
 #define _GNU_SOURCE
 #include "net.h"
 #include "router.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_addr.h>
 #include <linux/if_link.h>
-#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
-#include <linux/veth.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
@@ -33,32 +32,19 @@
 #define SIOCGSKNS 0x894C
 #endif
 
-enum { SPARE_FIRST = 4, SPARE_MOST = 16, INDEX_ETH0 = 2, REFILL_AFTER_US = 2000 };
-/* Addresses for containers: not the network's, the gateway's, the uplink's, the broadcast one. */
-enum { FIRST_HOST = 2, LAST_HOST = SUBNET_SIZE - 3, HOSTS = LAST_HOST - FIRST_HOST + 1 };
+enum { SPARE_FIRST = 4, SPARE_MOST = 16, REFILL_AFTER_US = 2000, REST_US = 40000 };
 
-struct net_slot {
-	struct net_slot *next;       /* in the ready queue */
-	int ns;                      /* the namespace */
-	int sockstat;                /* its socket counts, -1 if they cannot be read: then it is used once */
-	struct in_addr address;      /* 0.0.0.0: lonely */
-	unsigned port;               /* interface index of the bridge's side */
-	struct net_counters before;  /* at net_take */
-};
+/* First in, first out, as those of the networks: what was used last rests longest. */
+static struct slots lonely;
+/* Given back too soon after a link was made: the kernel counts the netlink socket for that a little longer. */
+static struct slots resting;
+static struct net_slot *in_use;
+static unsigned spare_target = SPARE_FIRST, lonely_target;
+static struct timer refill_timer, rest_timer;
 
-struct queue { struct net_slot *first, **last; unsigned count; };
+static int read_counters(const struct net_link *, struct net_counters *);
 
-/* First in, first out, both of them: what was used last rests longest. */
-static struct queue ready, lonely;
-static uint16_t addresses[HOSTS];
-static unsigned address_head, address_count;
-static unsigned spare_target = SPARE_FIRST;
-static uint32_t next_port = INDEX_FIRST_PORT;
-static struct timer refill_timer;
-
-static int read_counters(const struct net_slot *, struct net_counters *);
-
-static void push(struct queue *q, struct net_slot *slot)
+static void push(struct slots *q, struct net_slot *slot)
 {
 	slot->next = NULL;
 	if (!q->first)
@@ -68,7 +54,7 @@ static void push(struct queue *q, struct net_slot *slot)
 	q->count++;
 }
 
-static struct net_slot *pop(struct queue *q)
+static struct net_slot *pop(struct slots *q)
 {
 	struct net_slot *slot = q->first;
 	if (slot) {
@@ -78,28 +64,13 @@ static struct net_slot *pop(struct queue *q)
 	return slot;
 }
 
-static void address_free(struct in_addr address)
-{
-	if (address.s_addr)
-		addresses[(address_head + address_count++) % HOSTS] = (uint16_t)(ntohl(address.s_addr) - router.network);
-}
-
-static struct in_addr address_new(void)
-{
-	struct in_addr none = {0};
-	if (!address_count)
-		return none;
-	uint16_t host = addresses[address_head];
-	address_head = (address_head + 1) % HOSTS;
-	address_count--;
-	return (struct in_addr){htonl(router.network + host)};
-}
-
 static void slot_drop(struct net_slot *slot)
 {
 	if (!slot)
 		return;
-	address_free(slot->address);
+	host_access_forget(slot);
+	while (slot->links)
+		link_forget(slot, slot->links);
 	if (slot->sockstat >= 0)
 		close(slot->sockstat);
 	if (slot->ns >= 0)
@@ -107,86 +78,59 @@ static void slot_drop(struct net_slot *slot)
 	free(slot);
 }
 
-/* Our side up and a port of mf0, the other one inside the new namespace: one message. (A peer that is made up at once meets
- * ENOTCONN: it is opened before it is joined.) One queue instead of
- * one per processor: links have no queue discipline to profit from more, and each costs memory. */
-static int make_link(struct net_slot *slot)
+static struct net_slot *use(struct net_slot *slot)
 {
-	struct batch b;
-	char name[IFNAMSIZ];
-	uint8_t mac[MAC_SIZE];
-	batch_clear(&b);
-	slot->port = next_port++;
-	snprintf(name, sizeof(name), "port%u", slot->port);
-	struct ifinfomsg link = {.ifi_index = (int)slot->port, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
-	message_begin(&b, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &link, sizeof(link));
-	put_string(&b, IFLA_IFNAME, name);
-	put_u32(&b, IFLA_MASTER, router.bridge);
-	put_u32(&b, IFLA_NUM_TX_QUEUES, 1);
-	put_u32(&b, IFLA_NUM_RX_QUEUES, 1);
-	size_t info = nest_begin(&b, IFLA_LINKINFO);
-	put_string(&b, IFLA_INFO_KIND, "veth");
-	size_t data = nest_begin(&b, IFLA_INFO_DATA);
-	size_t nest = nest_begin(&b, VETH_INFO_PEER);
-	struct ifinfomsg peer = {.ifi_index = INDEX_ETH0};
-	put_header(&b, &peer, sizeof(peer));
-	put_string(&b, IFLA_IFNAME, "eth0");
-	mac_of(slot->address, mac);
-	put(&b, IFLA_ADDRESS, mac, sizeof(mac));
-	put_u32(&b, IFLA_NET_NS_FD, (uint32_t)slot->ns);
-	put_u32(&b, IFLA_NUM_TX_QUEUES, 1);
-	put_u32(&b, IFLA_NUM_RX_QUEUES, 1);
-	nest_end(&b, nest);
-	nest_end(&b, data);
-	nest_end(&b, info);
-	return netlink_send(&router.rtnl, &b);
+	if (slot) {
+		slot->next = in_use;
+		in_use = slot;
+	}
+	return slot;
 }
 
-static void put_up(struct batch *b, int index)
+struct net_slot *slots_in_use(void)
 {
-	struct ifinfomsg link = {.ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
-	message_begin(b, RTM_NEWLINK, NLM_F_ACK, &link, sizeof(link));
+	return in_use;
 }
 
-/* The router is a permanent neighbour, also for the host's end of the uplink, which the subnet's route makes look like one of
- * the bridge: no ARP before the first packet, and no container can pose as either. */
-static void put_router(struct batch *b, struct in_addr address)
+const struct net_slot *slot_of(struct in_addr address)
 {
-	uint8_t mac[MAC_SIZE];
-	struct ndmsg neighbour = {.ndm_family = AF_INET, .ndm_ifindex = INDEX_ETH0, .ndm_state = NUD_PERMANENT};
-	mac_of(router.gateway, mac);
-	message_begin(b, RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, &neighbour, sizeof(neighbour));
-	put(b, NDA_DST, &address, sizeof(address));
-	put(b, NDA_LLADDR, mac, sizeof(mac));
-}
-
-static int configure(struct net_slot *slot, struct netlink *inside)
-{
-	struct batch b;
-	struct in_addr broadcast = {htonl(router.network + SUBNET_SIZE - 1)};
-	batch_clear(&b);
-	put_up(&b, INDEX_ETH0);
-	struct ifaddrmsg address = {.ifa_family = AF_INET, .ifa_prefixlen = SUBNET_BITS, .ifa_index = INDEX_ETH0};
-	message_begin(&b, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &address, sizeof(address));
-	put(&b, IFA_LOCAL, &slot->address, 4);
-	put(&b, IFA_ADDRESS, &slot->address, 4);
-	put(&b, IFA_BROADCAST, &broadcast, 4);
-	struct rtmsg route = {
-		.rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_BOOT,
-		.rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST,
-	};
-	message_begin(&b, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &route, sizeof(route));
-	put(&b, RTA_GATEWAY, &router.gateway, 4);
-	put_u32(&b, RTA_OIF, INDEX_ETH0);
-	put_router(&b, router.gateway);
-	if (router.host.s_addr)
-		put_router(&b, router.host);
-	return netlink_send(inside, &b);
+	for (const struct net_slot *slot = in_use; slot; slot = slot->next)
+		for (const struct net_link *link = slot->links; link; link = link->next)
+			if (link->address.s_addr == address.s_addr)
+				return slot;
+	return NULL;
 }
 
 static int open_proc(const char *path)
 {
 	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* In the namespace, in which the warden is now: eth0 is to be born without IPv6; with_ipv6() sets this back, for links that a container may
+ * make. */
+static int without_ipv6(int *setting)
+{
+	*setting = open("/proc/sys/net/ipv6/conf/default/disable_ipv6", O_WRONLY | O_CLOEXEC);
+	return *setting >= 0 && pwrite(*setting, "1", 1, 0) < 0 ? -1 : 0;
+}
+
+static int with_ipv6(int setting)
+{
+	if (setting < 0)
+		return 0;
+	int done = pwrite(setting, "0", 1, 0) < 0 ? -1 : 0;
+	int error = errno;
+	close(setting);
+	errno = error;
+	return done;
+}
+
+void router_come_back(void)
+{
+	int error = errno;
+	if (setns(router.ns, CLONE_NEWNET) < 0)
+		abort();    /* the warden would work on in a container's network; dying takes the session down cleanly */
+	errno = error;
 }
 
 /* Everything that must be done from inside the namespace, in which the warden is now. */
@@ -201,14 +145,13 @@ static int furnish(struct net_slot *slot, struct netlink *inside, int *no_ipv6)
 	net_sysctl("ipv4/ip_unprivileged_port_start", "0");
 	if (net_sysctl("ipv4/ping_group_range", "0 2147483647") < 0 && net_sysctl("ipv4/ping_group_range", "0 65535") < 0)
 		net_sysctl("ipv4/ping_group_range", "0 0");
-	/* eth0 is to be born without IPv6; slot_make() then sets this back, for links that a container may make. */
-	*no_ipv6 = open("/proc/sys/net/ipv6/conf/default/disable_ipv6", O_WRONLY | O_CLOEXEC);
-	if (*no_ipv6 >= 0 && pwrite(*no_ipv6, "1", 1, 0) < 0)
+	if (without_ipv6(no_ipv6) < 0)
 		return -1;
 	slot->sockstat = open_proc("/proc/thread-self/net/sockstat");
 	struct batch b;
+	struct ifinfomsg up = {.ifi_index = INDEX_LOOPBACK, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
 	batch_clear(&b);
-	put_up(&b, INDEX_LOOPBACK);
+	message_begin(&b, RTM_NEWLINK, NLM_F_ACK, &up, sizeof(up));
 	return netlink_send(inside, &b);
 }
 
@@ -217,7 +160,6 @@ static struct net_slot *slot_make(bool linked, struct fault *f)
 	struct net_slot *slot = malloc(sizeof(*slot));
 	struct netlink inside = {.fd = -1};
 	int no_ipv6 = -1;
-	const char *what = "namespace";
 	if (!slot) {
 		fault(f, "network", "slot", ENOMEM, NULL);
 		return NULL;
@@ -228,38 +170,21 @@ static struct net_slot *slot_make(bool linked, struct fault *f)
 		free(slot);
 		return NULL;
 	}
-	*slot = (struct net_slot){.ns = -1, .sockstat = -1};
-	if (linked) {
-		slot->address = address_new();
-		if (!slot->address.s_addr) {
-			fault(f, "network", "address", EADDRNOTAVAIL, "all addresses of the session's network are taken");
-			slot_drop(slot);
-			return NULL;
-		}
-	}
+	*slot = (struct net_slot){.ns = -1, .sockstat = -1, .home = linked ? router.networks : NULL};
 	int made = unshare(CLONE_NEWNET);
 	if (made == 0) {
 		made = furnish(slot, &inside, &no_ipv6);
-		int error = errno;
-		if (setns(router.ns, CLONE_NEWNET) < 0)
-			abort();    /* the warden would work on in a container's network; dying takes the session down cleanly */
-		errno = error;
-	}
-	if (made == 0 && linked) {
-		what = "eth0";
-		made = make_link(slot);
-		if (made == 0)
-			made = configure(slot, &inside);
+		router_come_back();
 	}
 	int error = errno;
+	if (made < 0)
+		fault(f, "network", "namespace", error, "cannot make a container's network namespace");
+	else if (linked)
+		made = link_make(slot, router.networks, (struct in_addr){0}, &inside, f);
 	netlink_close(&inside);
-	if (no_ipv6 >= 0) {
-		if (pwrite(no_ipv6, "0", 1, 0) < 0 && made == 0)
-			made = -1, error = errno;
-		close(no_ipv6);
-	}
+	if (with_ipv6(no_ipv6) < 0 && made == 0)
+		made = fault(f, "network", "disable_ipv6", errno, "cannot make a container's network namespace");
 	if (made < 0) {
-		fault(f, "network", what, error, "cannot make a container's network namespace");
 		slot_drop(slot);
 		return NULL;
 	}
@@ -269,12 +194,14 @@ static struct net_slot *slot_make(bool linked, struct fault *f)
 /* Idle job: one namespace a call. */
 static bool refill(void)
 {
-	if (ready.count >= spare_target)
+	struct slots *ready = &router.networks->ready;
+	bool linked = ready->count < spare_target;
+	if (!linked && lonely.count >= lonely_target)
 		return false;
-	struct net_slot *slot = slot_make(true, NULL);
+	struct net_slot *slot = slot_make(linked, NULL);
 	if (slot)
-		push(&ready, slot);
-	return slot && ready.count < spare_target;
+		push(linked ? ready : &lonely, slot);
+	return slot && (ready->count < spare_target || lonely.count < lonely_target);
 }
 
 static void refill_now(struct timer *timer)
@@ -285,32 +212,57 @@ static void refill_now(struct timer *timer)
 
 int pool_open(struct fault *f)
 {
-	address_head = address_count = 0;
-	for (uint32_t host = FIRST_HOST; host <= LAST_HOST; host++)
-		addresses[address_count++] = (uint16_t)host;
 	spare_target = SPARE_FIRST;
+	lonely_target = 0;
 	/* The first one now: what cannot work here shall fail at the session's start. */
 	struct net_slot *slot = slot_make(true, f);
 	if (!slot)
 		return -1;
-	push(&ready, slot);
+	push(&router.networks->ready, slot);
 	loop_when_idle(refill);
 	return 0;
+}
+
+void pool_expect_links(void)
+{
+	if (lonely_target)
+		return;
+	lonely_target = SPARE_FIRST;
+	loop_when_idle(refill);
+}
+
+static void evict(struct slots *from, const struct network *network, struct in_addr address)
+{
+	for (unsigned i = from->count; i; i--) {
+		struct net_slot *slot = pop(from);
+		if (slot->home != network || (address.s_addr && slot->links->address.s_addr != address.s_addr))
+			push(from, slot);
+		else
+			slot_drop(slot);
+	}
+}
+
+void pool_evict(struct network *network, struct in_addr address)
+{
+	evict(&network->ready, network, address);
+	evict(&resting, network, address);
 }
 
 void pool_close(void)
 {
 	timer_clear(&refill_timer);
+	timer_clear(&rest_timer);
 	loop_when_idle(NULL);
-	while (ready.count)
-		slot_drop(pop(&ready));
+	for (struct network *n = router.networks; n; n = n->next)
+		pool_evict(n, (struct in_addr){0});
 	while (lonely.count)
 		slot_drop(pop(&lonely));
 }
 
 struct net_slot *net_take(struct fault *f)
 {
-	struct net_slot *slot = pop(&ready);
+	struct slots *ready = &router.networks->ready;
+	struct net_slot *slot = pop(ready);
 	if (!slot) {
 		if (spare_target < SPARE_MOST)
 			spare_target *= 2;
@@ -318,15 +270,39 @@ struct net_slot *net_take(struct fault *f)
 	}
 	/* Not at once: the request that follows this one would wait for it. And not for one that is missing, as it will be back: making one
 	 * for it, and dropping one when it came, doubled the time of a run beside 200 others. */
-	if (ready.count < spare_target / 2)
+	if (ready->count < spare_target / 2)
 		timer_set(&refill_timer, REFILL_AFTER_US, refill_now);
-	return slot;
+	return use(slot);
 }
 
 struct net_slot *net_take_lonely(struct fault *f)
 {
 	struct net_slot *slot = pop(&lonely);
-	return slot ? slot : slot_make(false, f);
+	if (!slot)
+		slot = slot_make(false, f);
+	if (lonely.count < lonely_target / 2)
+		timer_set(&refill_timer, REFILL_AFTER_US, refill_now);
+	return use(slot);
+}
+
+struct net_slot *net_take_on(struct network *network, const char *address, struct fault *f)
+{
+	bool any = !address || !*address;
+	if (any && network == router.networks)
+		return net_take(f);
+	struct net_slot *slot = any ? pop(&network->ready) : NULL;
+	if (slot)
+		return use(slot);
+	slot = net_take_lonely(f);
+	if (!slot)
+		return NULL;
+	if (net_connect(slot, network, address, f) < 0) {
+		net_give_back(slot, false);
+		return NULL;
+	}
+	/* A certain address must not be kept from who wants it next. */
+	slot->home = any ? network : NULL;
+	return slot;
 }
 
 int net_slot_ns(const struct net_slot *slot)
@@ -334,9 +310,80 @@ int net_slot_ns(const struct net_slot *slot)
 	return slot->ns;
 }
 
+const struct net_link *net_slot_links(const struct net_slot *slot)
+{
+	return slot->links;
+}
+
+const struct net_link *net_slot_primary(const struct net_slot *slot)
+{
+	const struct net_link *link = slot->links;
+	while (link && !link->is_default)
+		link = link->next;
+	return link ? link : slot->links;
+}
+
 struct in_addr net_slot_address(const struct net_slot *slot)
 {
-	return slot ? slot->address : (struct in_addr){0};
+	const struct net_link *link = slot ? net_slot_primary(slot) : NULL;
+	return link ? link->address : (struct in_addr){0};
+}
+
+static struct net_link *link_to(const struct net_slot *slot, const struct network *network)
+{
+	struct net_link *link = slot->links;
+	while (link && link->network != network)
+		link = link->next;
+	return link;
+}
+
+int net_connect(struct net_slot *slot, struct network *network, const char *address, struct fault *f)
+{
+	struct in_addr wanted = {0};
+	struct netlink inside = {.fd = -1};
+	int no_ipv6 = -1;
+	if (link_to(slot, network))
+		return fault(f, "network", network->id, EEXIST, "it is connected to this network already");
+	if (address && *address && inet_pton(AF_INET, address, &wanted) != 1)
+		return fault(f, "address", address, EINVAL, "an IPv4 address is needed");
+	if (wanted.s_addr)
+		pool_evict(network, wanted);
+	if (setns(slot->ns, CLONE_NEWNET) < 0)
+		return fault(f, "network", network->id, errno, "cannot enter the container's network namespace");
+	int made = netlink_open(&inside, NETLINK_ROUTE);
+	if (made == 0)
+		made = without_ipv6(&no_ipv6);
+	/* Between networks nothing is passed on, whatever this namespace has inherited; a container that is to do so says it by a sysctl. */
+	if (slot->links && !slot->links->next)
+		net_sysctl("ipv4/ip_forward", "0");
+	router_come_back();
+	int error = errno;
+	made = made < 0 ? fault(f, "network", network->id, error, "cannot enter the container's network namespace")
+		: link_make(slot, network, wanted, &inside, f);
+	if (with_ipv6(no_ipv6) < 0 && made == 0)
+		made = fault(f, "network", "disable_ipv6", errno, NULL);
+	netlink_close(&inside);
+	return made;
+}
+
+int net_disconnect(struct net_slot *slot, struct network *network, struct fault *f)
+{
+	struct net_link *link = link_to(slot, network);
+	struct netlink inside = {.fd = -1};
+	if (!link)
+		return fault(f, "network", network->id, ENOTCONN, "it is not connected to this network");
+	if (setns(slot->ns, CLONE_NEWNET) < 0)
+		return fault(f, "network", network->id, errno, "cannot enter the container's network namespace");
+	int opened = netlink_open(&inside, NETLINK_ROUTE);
+	router_come_back();
+	if (opened < 0)
+		return fault(f, "network", network->id, errno, "cannot enter the container's network namespace");
+	slot->home = NULL;
+	egress_forget(link->address);
+	int removed = link_remove(slot, link, &inside);
+	int error = errno;
+	netlink_close(&inside);
+	return removed < 0 ? fault(f, "network", network->id, error, "cannot change the default route") : 0;
 }
 
 /* The number behind " word" in a line that starts with the label; -1 if the file has no such line. */
@@ -367,20 +414,47 @@ static bool no_sockets(const struct net_slot *slot)
 		count_of(text, "TCP:", " inuse ") == 0 && count_of(text, "UDP:", " inuse ") == 0;
 }
 
+static void keep_or_drop(struct net_slot *slot)
+{
+	struct slots *q = slot->home ? &slot->home->ready : &lonely;
+	if (q->count >= SPARE_MOST || !no_sockets(slot)) {
+		slot_drop(slot);
+		return;
+	}
+	if (slot->home)
+		read_counters(slot->links, &slot->links->before);
+	push(q, slot);
+}
+
+static void rested(struct timer *timer)
+{
+	(void)timer;
+	while (resting.count)
+		keep_or_drop(pop(&resting));
+}
+
 void net_give_back(struct net_slot *slot, bool tainted)
 {
 	if (!slot)
 		return;
-	if (slot->address.s_addr)
-		egress_forget(slot->address);
-	struct queue *q = slot->address.s_addr ? &ready : &lonely;
-	if (tainted || q->count >= SPARE_MOST || !no_sockets(slot)) {
+	for (struct net_slot **at = &in_use; *at; at = &(*at)->next)
+		if (*at == slot) {
+			*at = slot->next;
+			break;
+		}
+	impair_forget(slot);
+	for (const struct net_link *link = slot->links; link; link = link->next)
+		egress_forget(link->address);
+	host_access_forget(slot);
+	bool whole = slot->home ? slot->links && !slot->links->next : !slot->made;
+	if (tainted || !whole)
 		slot_drop(slot);
-		return;
-	}
-	if (slot->address.s_addr)
-		read_counters(slot, &slot->before);
-	push(q, slot);
+	else if (slot->home && slot->home != router.networks && !no_sockets(slot)) {
+		push(&resting, slot);
+		if (!rest_timer.due_ns)
+			timer_set(&rest_timer, REST_US, rested);
+	} else
+		keep_or_drop(slot);
 }
 
 static void keep_stats(const struct nlmsghdr *message, void *context)
@@ -398,13 +472,13 @@ static void keep_stats(const struct nlmsghdr *message, void *context)
 }
 
 /* Since the link was made, seen from the bridge's side: what it receives, the container has sent. */
-static int read_counters(const struct net_slot *slot, struct net_counters *now)
+static int read_counters(const struct net_link *link, struct net_counters *now)
 {
 	struct rtnl_link_stats64 stats = {0};
 	struct batch b;
 	batch_clear(&b);
 	struct if_stats_msg which = {
-		.family = AF_UNSPEC, .ifindex = slot->port, .filter_mask = IFLA_STATS_FILTER_BIT(IFLA_STATS_LINK_64)};
+		.family = AF_UNSPEC, .ifindex = link->port, .filter_mask = IFLA_STATS_FILTER_BIT(IFLA_STATS_LINK_64)};
 	message_begin(&b, RTM_GETSTATS, 0, &which, sizeof(which));
 	if (netlink_ask(&router.rtnl, &b, keep_stats, &stats) < 0)
 		return -1;
@@ -420,18 +494,19 @@ static int read_counters(const struct net_slot *slot, struct net_counters *now)
 int net_slot_counters(const struct net_slot *slot, struct net_counters *counters)
 {
 	memset(counters, 0, sizeof(*counters));
-	if (!slot->address.s_addr)
-		return 0;
-	if (read_counters(slot, counters) < 0)
-		return -1;
-	const struct net_counters *before = &slot->before;
-	counters->rx_bytes -= before->rx_bytes;
-	counters->rx_packets -= before->rx_packets;
-	counters->rx_errors -= before->rx_errors;
-	counters->rx_dropped -= before->rx_dropped;
-	counters->tx_bytes -= before->tx_bytes;
-	counters->tx_packets -= before->tx_packets;
-	counters->tx_errors -= before->tx_errors;
-	counters->tx_dropped -= before->tx_dropped;
+	for (const struct net_link *link = slot->links; link; link = link->next) {
+		struct net_counters now;
+		const struct net_counters *before = &link->before;
+		if (read_counters(link, &now) < 0)
+			return -1;
+		counters->rx_bytes += now.rx_bytes - before->rx_bytes;
+		counters->rx_packets += now.rx_packets - before->rx_packets;
+		counters->rx_errors += now.rx_errors - before->rx_errors;
+		counters->rx_dropped += now.rx_dropped - before->rx_dropped;
+		counters->tx_bytes += now.tx_bytes - before->tx_bytes;
+		counters->tx_packets += now.tx_packets - before->tx_packets;
+		counters->tx_errors += now.tx_errors - before->tx_errors;
+		counters->tx_dropped += now.tx_dropped - before->tx_dropped;
+	}
 	return 0;
 }

@@ -49,7 +49,7 @@ static void connections_ready(struct watch *w, uint32_t events)
 			return;
 		if (client < 0)
 			continue;
-		int fd = container_socket(p);
+		int fd = p->to.sin_addr.s_addr ? container_socket(p) : -1;
 		if (fd < 0) {
 			reset_and_close(client);
 			continue;
@@ -70,6 +70,8 @@ static void connections_ready(struct watch *w, uint32_t events)
 
 static struct flow *new_flow(struct publish *p, struct listener *l, const struct flow_key *key)
 {
+	if (!p->to.sin_addr.s_addr)    /* to connect there would lead to the router itself */
+		return NULL;
 	int fd = container_socket(p);
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE) && flow_end_oldest())
 		fd = container_socket(p);
@@ -221,6 +223,15 @@ struct publish *publish_open(bool udp, const char *host_ip, uint16_t host_port, 
 uint16_t publish_host_port(const struct publish *p)
 {
 	return p->port;
+}
+
+void publish_lead_to(struct publish *p, struct in_addr to)
+{
+	if (p->to.sin_addr.s_addr == to.s_addr)
+		return;
+	p->to.sin_addr = to;
+	relay_end_owner(p);
+	flow_end_owner(p);
 }
 
 void publish_close(struct publish *p)

@@ -39,6 +39,7 @@ struct walk {
 	unsigned links;
 	unsigned flags;
 	const char *path, *step;
+	const struct resolve_made *made;
 	struct fault *fault;
 };
 
@@ -147,9 +148,12 @@ static int make(struct walk *w, const char *name, bool last, mode_t mode)
 	if (*w->link && !(w->flags & WALK_LENIENT))
 		return refuse_link(w, "leads to nothing");
 	if (!last || !(w->flags & WALK_FILE)) {
-		if (mkdirat(w->fd, name, last ? mode : 0755) < 0 && errno != EEXIST)
-			return refuse(w, errno, "cannot make a directory");
-		return 0;
+		char path[PATH_MAX + NAME_MAX + 2];
+
+		if (mkdirat(w->fd, name, last ? mode : 0755) < 0)
+			return errno == EEXIST ? 0 : refuse(w, errno, "cannot make a directory");
+		snprintf(path, sizeof(path), "%s%s%s", w->done, *w->done ? "/" : "", name);
+		return w->made && w->made->tell(w->made->context, w->fd, name, path) < 0 ? refuse(w, errno, NULL) : 0;
 	}
 	int fd = openat(w->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 
@@ -238,9 +242,10 @@ static int walk_all(struct walk *w, mode_t mode)
 	}
 }
 
-static int walk(int root_fd, const char *path, unsigned flags, mode_t mode, struct fault *f, const char *step)
+static int walk(int root_fd, const char *path, unsigned flags, mode_t mode, const struct resolve_made *made, struct fault *f,
+	const char *step)
 {
-	struct walk w = { .root_fd = root_fd, .flags = flags, .path = path, .step = step, .fault = f };
+	struct walk w = { .root_fd = root_fd, .flags = flags, .path = path, .step = step, .made = made, .fault = f };
 
 	if (strlen(path) >= sizeof(w.rest))
 		return fault(f, step, path, ENAMETOOLONG, NULL);
@@ -262,15 +267,20 @@ static int walk(int root_fd, const char *path, unsigned flags, mode_t mode, stru
 
 int resolve_make(int root_fd, const char *path, bool directory, mode_t mode, struct fault *f, const char *step)
 {
-	return walk(root_fd, path, WALK_MAKE | (directory ? 0 : WALK_FILE), mode, f, step);
+	return walk(root_fd, path, WALK_MAKE | (directory ? 0 : WALK_FILE), mode, NULL, f, step);
 }
 
 int resolve_workdir(int root_fd, const char *path, struct fault *f, const char *step)
 {
-	return walk(root_fd, path, 0, 0, f, step);
+	return walk(root_fd, path, 0, 0, NULL, f, step);
 }
 
 int resolve_make_parents(int root_fd, const char *path, struct fault *f, const char *step)
 {
-	return walk(root_fd, path, WALK_MAKE | WALK_LENIENT, 0755, f, step);
+	return walk(root_fd, path, WALK_MAKE | WALK_LENIENT, 0755, NULL, f, step);
+}
+
+int resolve_make_told(int root_fd, const char *path, const struct resolve_made *made, struct fault *f, const char *step)
+{
+	return walk(root_fd, path, WALK_MAKE | WALK_LENIENT, 0755, made, f, step);
 }

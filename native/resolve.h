@@ -31,3 +31,7 @@ int resolve_workdir(int root_fd, const char *path, struct fault *, const char *s
 /* For archives: as resolve_make for a directory, but forgiving, as container engines are: ".." stops at the root, and what a
  * dangling link points to is made (a layer may hold var/run -> /run while run/ lies in another layer). */
 int resolve_make_parents(int root_fd, const char *path, struct fault *, const char *step);
+/* The same. tell hears of every directory that was made: its parent's descriptor, its name, and its path below the root, free
+ * of links. If it returns -1, with errno, nothing more is made. */
+struct resolve_made { int (*tell)(void *context, int parent_fd, const char *name, const char *path); void *context; };
+int resolve_make_told(int root_fd, const char *path, const struct resolve_made *, struct fault *, const char *step);

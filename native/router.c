@@ -4,8 +4,9 @@
  *     host ── mf-1a2b3c4d ══ uplink ┐
  *                                   ├ mf0 (gateway) ══ eth0 of every container
  *     (egress.c)            egress ─┘
+ *                                     further bridges: networks.c
  *
- * On the host there is one link and one route, and both vanish with the router's namespace. The subnet is one /22 out of
+ * On the host there is one link, and a route for each network; they vanish with the router's namespace. The subnet is one /22 out of
  * three ranges; a session claims it by adding the host's route with NLM_F_EXCL, so two sessions never get the same one.
  * Neither end of the uplink resolves the other by ARP: both have the neighbour as a permanent entry. */
 #define _GNU_SOURCE
@@ -40,17 +41,6 @@
 
 struct router router = {.ns = -1, .rtnl = {.fd = -1}};
 
-/* Where subnets are taken from: seldom used at homes, in offices, by Docker's defaults or by clouds. */
-static const struct { uint32_t first; unsigned bits; } ranges[] = {
-	{0x0a530000, 16},    /* 10.83.0.0/16 */
-	{0xac1d0000, 16},    /* 172.29.0.0/16 */
-	{0xc6120000, 15},    /* 198.18.0.0/15, set aside for benchmarks */
-};
-enum { CANDIDATES = 64 + 64 + 128, MAX_ROUTES = 4096 };
-
-struct route { uint32_t first, last; };
-struct routes { struct route list[MAX_ROUTES]; unsigned count; };
-
 void mac_of(struct in_addr address, uint8_t mac[MAC_SIZE])
 {
 	mac[0] = 0x02;
@@ -58,9 +48,10 @@ void mac_of(struct in_addr address, uint8_t mac[MAC_SIZE])
 	memcpy(mac + 2, &address.s_addr, 4);
 }
 
-bool in_subnet(struct in_addr address)
+unsigned router_next_index(void)
 {
-	return (ntohl(address.s_addr) & ~(uint32_t)(SUBNET_SIZE - 1)) == router.network;
+	static unsigned last = INDEX_FIRST_PORT - 1;
+	return ++last;
 }
 
 int net_sysctl(const char *name, const char *value)
@@ -75,66 +66,6 @@ int net_sysctl(const char *name, const char *value)
 	close(fd);
 	errno = error;
 	return written < 0 ? -1 : 0;
-}
-
-static uint32_t candidate(unsigned number)
-{
-	for (size_t i = 0; i < sizeof(ranges) / sizeof(*ranges); i++) {
-		unsigned pieces = 1u << (SUBNET_BITS - ranges[i].bits);
-		if (number < pieces)
-			return ranges[i].first + number * SUBNET_SIZE;
-		number -= pieces;
-	}
-	return ranges[0].first;
-}
-
-static void remember_route(const struct nlmsghdr *message, void *context)
-{
-	struct routes *routes = context;
-	const struct rtmsg *route = NLMSG_DATA(message);
-	const struct nlattr *found[RTA_MAX + 1];
-	if (message->nlmsg_type != RTM_NEWROUTE || route->rtm_family != AF_INET || !route->rtm_dst_len ||
-		routes->count == MAX_ROUTES)
-		return;
-	attributes(message, sizeof(*route), found, RTA_MAX);
-	if (!found[RTA_DST] || found[RTA_DST]->nla_len < NLA_HDRLEN + 4)
-		return;
-	uint32_t first;
-	memcpy(&first, (const char *)found[RTA_DST] + NLA_HDRLEN, 4);
-	first = ntohl(first);
-	/* 0.0.0.0/1 and 128.0.0.0/1 are how VPN clients write a default route. */
-	if (route->rtm_dst_len == 1)
-		return;
-	uint32_t span = route->rtm_dst_len >= 32 ? 0 : UINT32_MAX >> route->rtm_dst_len;
-	routes->list[routes->count++] = (struct route){first, first + span};
-}
-
-/* The host's routes but the default one, asked for through a socket of the host's namespace (rootless, too: reading is
- * free). Without an answer no candidate is ruled out. */
-static void host_routes(struct routes *routes)
-{
-	routes->count = 0;
-	struct netlink host = {.fd = host_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)};
-	if (host.fd < 0)
-		return;
-	struct batch batch;
-	for (int attempt = 0; attempt < 3; attempt++) {
-		routes->count = 0;
-		batch_clear(&batch);
-		struct rtmsg all = {.rtm_family = AF_INET};
-		message_begin(&batch, RTM_GETROUTE, NLM_F_DUMP, &all, sizeof(all));
-		if (netlink_ask(&host, &batch, remember_route, routes) == 0 || errno != EINTR)
-			break;
-	}
-	netlink_close(&host);
-}
-
-static bool overlaps(const struct routes *routes, uint32_t first)
-{
-	for (unsigned i = 0; i < routes->count; i++)
-		if (routes->list[i].first <= first + (SUBNET_SIZE - 1) && first <= routes->list[i].last)
-			return true;
-	return false;
 }
 
 static void put_link_up(struct batch *b, unsigned index)
@@ -192,33 +123,6 @@ static int set_sysctls(struct fault *f)
 	};
 	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++)
 		net_sysctl(settings[i][0], settings[i][1]);
-	return 0;
-}
-
-static int make_bridge(struct fault *f)
-{
-	struct batch b;
-	batch_clear(&b);
-	put_link_up(&b, INDEX_LOOPBACK);
-	struct ifinfomsg link = {.ifi_index = INDEX_BRIDGE, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
-	uint8_t mac[MAC_SIZE];
-	mac_of(router.gateway, mac);
-	message_begin(&b, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &link, sizeof(link));
-	put_string(&b, IFLA_IFNAME, "mf0");
-	put(&b, IFLA_ADDRESS, mac, sizeof(mac));
-	size_t info = nest_begin(&b, IFLA_LINKINFO);
-	put_string(&b, IFLA_INFO_KIND, "bridge");
-	size_t data = nest_begin(&b, IFLA_INFO_DATA);
-	put_u32(&b, IFLA_BR_FORWARD_DELAY, 0);
-	put_u8(&b, IFLA_BR_MCAST_SNOOPING, 0);
-	nest_end(&b, data);
-	nest_end(&b, info);
-	put_address(&b, INDEX_BRIDGE, router.gateway, SUBNET_BITS);
-	if (netlink_send(&router.rtnl, &b) < 0)
-		return fault(f, "network", "mf0", errno, "cannot make the bridge");
-	router.bridge = INDEX_BRIDGE;
-	/* Containers may send raw frames; they shall not claim foreign source addresses. */
-	net_sysctl("ipv4/conf/mf0/rp_filter", "1");
 	return 0;
 }
 
@@ -294,27 +198,58 @@ static struct in_addr host_end_of(uint32_t network)
 	return (struct in_addr){htonl(network + SUBNET_SIZE - 2)};
 }
 
+/* Adds the host's route to a subnet, or takes it back. */
+static int route_by_uplink(struct netlink *host, int index, uint32_t first, unsigned bits, struct in_addr gateway, struct in_addr end,
+	bool add)
+{
+	struct in_addr subnet = {htonl(first)};
+	struct batch b;
+	struct rtmsg route = {
+		.rtm_family = AF_INET, .rtm_dst_len = (unsigned char)bits, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC,
+		.rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST, .rtm_flags = RTNH_F_ONLINK,
+	};
+	batch_clear(&b);
+	message_begin(&b, add ? RTM_NEWROUTE : RTM_DELROUTE, NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0), &route, sizeof(route));
+	put(&b, RTA_DST, &subnet, sizeof(subnet));
+	put(&b, RTA_GATEWAY, &gateway, sizeof(gateway));
+	put(&b, RTA_PREFSRC, &end, sizeof(end));
+	put_u32(&b, RTA_OIF, (uint32_t)index);
+	return netlink_send(host, &b);
+}
+
+static int route_of(uint32_t first, unsigned bits, bool add)
+{
+	struct netlink host = {.fd = host_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)};
+	if (host.fd < 0)
+		return -1;
+	int done = route_by_uplink(&host, router.host_link, first, bits, router.gateway, router.host, add);
+	int error = errno;
+	netlink_close(&host);
+	errno = error;
+	return done;
+}
+
+int router_claim(uint32_t first, unsigned bits)
+{
+	return route_of(first, bits, true);
+}
+
+void router_unclaim(uint32_t first, unsigned bits)
+{
+	route_of(first, bits, false);
+}
+
 /* Gives the host's end its address and the route to the subnet; EEXIST if another session has that route. */
 static int claim(struct netlink *host, int index, uint32_t network, const uint8_t our_mac[MAC_SIZE])
 {
-	struct in_addr gateway = gateway_of(network), end = host_end_of(network), first = {htonl(network)};
+	struct in_addr gateway = gateway_of(network), end = host_end_of(network);
 	struct batch b;
 	batch_clear(&b);
 	put_address(&b, (unsigned)index, end, 32);
 	put_neighbour(&b, (unsigned)index, gateway, our_mac);
 	if (netlink_send(host, &b) < 0)
 		return -1;
-	struct rtmsg route = {
-		.rtm_family = AF_INET, .rtm_dst_len = SUBNET_BITS, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC,
-		.rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST, .rtm_flags = RTNH_F_ONLINK,
-	};
-	batch_clear(&b);
-	message_begin(&b, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &route, sizeof(route));
-	put(&b, RTA_DST, &first, sizeof(first));
-	put(&b, RTA_GATEWAY, &gateway, sizeof(gateway));
-	put(&b, RTA_PREFSRC, &end, sizeof(end));
-	put_u32(&b, RTA_OIF, (uint32_t)index);
-	if (netlink_send(host, &b) == 0)
+	if (route_by_uplink(host, index, network, SUBNET_BITS, gateway, end, true) == 0)
 		return 0;
 	int error = errno;
 	batch_clear(&b);
@@ -349,10 +284,9 @@ static void remove_link(struct netlink *nl, int index)
 
 /* Picks the subnet. As root also makes the uplink and claims the subnet with it; where that cannot be done, why is filled
  * and the session goes on with published ports only. */
-static int settle(bool rooted, int hostns, char *why, size_t why_size)
+static int settle(bool rooted, int hostns, uint32_t *subnet, char *why, size_t why_size)
 {
-	static struct routes routes;    /* too large for the stack, and needed once */
-	host_routes(&routes);
+	subnets_look();
 	uint8_t host_mac[MAC_SIZE], our_mac[MAC_SIZE];
 	struct netlink host = {.fd = -1};
 	char name[IFNAMSIZ] = "";
@@ -368,9 +302,10 @@ static int settle(bool rooted, int hostns, char *why, size_t why_size)
 	}
 	int error = EADDRINUSE;
 	bool found = false;
-	for (unsigned i = 0; i < CANDIDATES && !found; i++) {
-		uint32_t network = candidate((start + i) % CANDIDATES);
-		if (overlaps(&routes, network))
+	unsigned candidates = subnet_candidates(SUBNET_BITS);
+	for (unsigned i = 0; i < candidates && !found; i++) {
+		uint32_t network = subnet_candidate(start % candidates + i, SUBNET_BITS);
+		if (!subnet_is_free(network, SUBNET_BITS))
 			continue;
 		if (index > 0 && claim(&host, index, network, our_mac) < 0) {
 			error = errno;
@@ -380,12 +315,13 @@ static int settle(bool rooted, int hostns, char *why, size_t why_size)
 			remove_link(&host, index);
 			index = -1;
 		}
-		router.network = network;
+		*subnet = network;
 		found = true;
 	}
 	if (found && index > 0) {
 		struct batch b;
-		router.host = host_end_of(router.network);
+		router.host = host_end_of(*subnet);
+		router.host_link = index;
 		batch_clear(&b);
 		put_neighbour(&b, INDEX_UPLINK, router.host, host_mac);
 		struct rtmsg route = {
@@ -430,18 +366,18 @@ int net_open(bool rooted, int hostns, const char *resolvers, struct net_facts *f
 	char why_host[160] = "", why_egress[160] = "";
 	if (set_sysctls(f) < 0)
 		goto failed;
-	if (settle(rooted, hostns, why_host, sizeof(why_host)) < 0) {
+	uint32_t subnet = 0;
+	if (settle(rooted, hostns, &subnet, why_host, sizeof(why_host)) < 0) {
 		fault(f, "network", "subnet", errno, "every candidate overlaps a route of the host");
 		goto failed;
 	}
-	router.gateway = gateway_of(router.network);
-	if (make_bridge(f) < 0 || dns_open(resolvers, f) < 0 || pool_open(f) < 0)
+	router.gateway = gateway_of(subnet);
+	dns_open(resolvers);
+	if (networks_open(subnet, f) < 0 || pool_open(f) < 0)
 		goto failed;
 	facts->egress = egress_open(why_egress, sizeof(why_egress));
 	facts->host_reachable = router.host.s_addr != 0;
-	struct in_addr network = {htonl(router.network)};
-	char text[INET_ADDRSTRLEN];
-	snprintf(facts->subnet, sizeof(facts->subnet), "%s/%d", inet_ntop(AF_INET, &network, text, sizeof(text)), SUBNET_BITS);
+	network_subnet(router.networks, facts->subnet);
 	inet_ntop(AF_INET, &router.gateway, facts->gateway, sizeof(facts->gateway));
 	snprintf(facts->warning, sizeof(facts->warning), "%.120s%s%.120s", why_host, *why_host && *why_egress ? "; " : "", why_egress);
 	return 0;
@@ -458,6 +394,10 @@ void net_close(void)
 	dns_close();
 	names_clear();
 	pool_close();
+	networks_close();
+	discard_close();
+	host_access_close();
+	impair_close();
 	netlink_close(&router.rtnl);
 	if (router.ns >= 0)
 		close(router.ns);

@@ -52,14 +52,15 @@ int scratch_open(struct fault *f)
 	return (disk_fd = open_place(false, f)) < 0 || (files_fd = tmpfs("f", "mode=700,size=64m", f)) < 0 ? -1 : 0;
 }
 
-int scratch_make(struct scratch *s, const char *id, bool in_memory, const struct words *layers, struct fault *f)
+int scratch_make(struct scratch *s, const struct plan *plan, const struct words *layers, struct fault *f)
 {
+	bool in_memory = plan->upper_in_memory && !plan->upper_bytes;
 	*s = (struct scratch){.in_memory = in_memory};
 	if (in_memory && memory_fd < 0 && (memory_fd = open_place(true, f)) < 0)
 		return -1;
-	if (overlay_take(in_memory, layers, &s->overlay, f) < 0)
+	if ((plan->upper_bytes ? overlay_take_limited(plan->upper_bytes, layers, &s->overlay, f) : overlay_take(in_memory, layers, &s->overlay, f)) < 0)
 		return -1;
-	memcpy(s->name, id, 12);
+	memcpy(s->name, plan->id, 12);
 	overlay_path(&s->overlay, 'u', s->upper);
 	overlay_path(&s->overlay, 'w', s->work);
 	overlay_path(&s->overlay, 'm', s->mounted);
@@ -67,24 +68,35 @@ int scratch_make(struct scratch *s, const char *id, bool in_memory, const struct
 	return 0;
 }
 
+bool scratch_is_on_disk(const struct scratch *s)
+{
+	return !s->in_memory && !s->overlay.limited;
+}
+
+int scratch_fill(const struct scratch *s, bool full, uint64_t bytes, struct fault *f)
+{
+	return overlay_limit(&s->overlay, full ? 0 : bytes, f);
+}
+
 const char *scratch_mounted(const struct scratch *s)
 {
 	return s->overlay.layers ? s->mounted : NULL;
 }
 
-int scratch_file(struct scratch *s, size_t number, const char *text, char **path, struct fault *f)
+int scratch_file(struct scratch *s, size_t number, const char *text, const struct file_step *step, char **path, struct fault *f)
 {
 	char name[48];
 	snprintf(name, sizeof(name), "%s.%zu", s->name, number);
 	int fd = openat(files_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	size_t length = strlen(text);
-	if (fd < 0 || write(fd, text, length) != (ssize_t)length) {
+	bool owned = (step->uid || step->gid) && !session.single_id;
+	if (fd < 0 || write(fd, text, length) != (ssize_t)length || (owned && fchown(fd, (uid_t)step->uid, (gid_t)step->gid) < 0)) {
 		int error = errno;
 		if (fd >= 0)
 			close(fd);
 		return fault(f, "file", name, error, NULL);
 	}
-	fchmod(fd, 0644);
+	fchmod(fd, (mode_t)step->mode);
 	close(fd);
 	if (s->files <= number)
 		s->files = number + 1;
@@ -92,28 +104,43 @@ int scratch_file(struct scratch *s, size_t number, const char *text, char **path
 	return asprintf(path, "%s/f/%s", session.directory, name) < 0 ? fault(f, "file", name, ENOMEM, NULL) : 0;
 }
 
+/* A further work directory, beside the upper, for it must be of the same mount. */
+static void further_work(const struct scratch *s, char kind, unsigned number, char *path, size_t size)
+{
+	int directory = (int)(strrchr(s->upper, '/') - s->upper);
+	snprintf(path, size, "%.*s/%u.%c%u", directory, s->upper, s->overlay.number, kind, number);
+}
+
 int scratch_fresh_work(struct scratch *s, unsigned number, struct fault *f)
 {
-	int base = s->in_memory ? memory_fd : disk_fd;
-	const char *old = strrchr(s->work, '/') + 1;
 	if (s->overlay.layers) /* still mounted: the restart uses the same */
 		return 0;
-	remove_tree(base, old, 0);
-	snprintf(s->work, sizeof(s->work), "%s/%s/%u.w%u", session.directory, s->in_memory ? "m" : "c", s->overlay.number, number);
+	remove_tree(AT_FDCWD, s->work, 0);
+	further_work(s, 'w', number, s->work, sizeof(s->work));
 	return mkdir(s->work, 0700) < 0 ? fault(f, "upper", s->work, errno, NULL) : 0;
+}
+
+void scratch_unmount(struct scratch *s)
+{
+	overlay_unmount(&s->overlay);
+}
+
+int scratch_mount(struct scratch *s, const struct words *layers, struct fault *f)
+{
+	return scratch_mounted(s) ? 0 : overlay_mount(&s->overlay, layers, s->work, f);
 }
 
 int scratch_copy_work(const struct scratch *s, unsigned number, char *path, size_t size, struct fault *f)
 {
-	snprintf(path, size, "%s/%s/%u.x%u", session.directory, s->in_memory ? "m" : "c", s->overlay.number, number);
+	further_work(s, 'x', number, path, size);
 	return mkdir(path, 0700) < 0 ? fault(f, "upper", path, errno, NULL) : 0;
 }
 
 void scratch_copy_ended(const struct scratch *s, unsigned number)
 {
-	char name[32];
-	snprintf(name, sizeof(name), "%u.x%u", s->overlay.number, number);
-	remove_tree(s->in_memory ? memory_fd : disk_fd, name, 0);
+	char path[OVERLAY_PATH];
+	further_work(s, 'x', number, path, sizeof(path));
+	remove_tree(AT_FDCWD, path, 0);
 }
 
 int remove_tree(int dir_fd, const char *name, unsigned long budget)

@@ -191,9 +191,21 @@ static void verb_exec_control(const struct request *r)
 	line_end();
 }
 
+static void verb_expose(const struct request *r)
+{
+	struct fault f = {0};
+	const char *port = request_get(r, "port");
+	if (net_host_ports(&port, port != NULL, &f) < 0) {
+		reply_fault(r->seq, &f);
+		return;
+	}
+	reply_begin(r->seq);
+	line_end();
+}
+
 static void dispatch(const struct request *r)
 {
-	static const char *const VERBS[] = {"start", "signal", "stop", "pause", "unpause", "remove", "forget", "rename", "resize", "stats"};
+	static const char *const VERBS[] = {"start", "signal", "stop", "pause", "unpause", "remove", "keep", "renew", "forget", "rename", "resize", "stats", "connect", "disconnect", "impair", "heal", "fill"};
 	struct fault f = {0};
 	if (!strcmp(r->verb, "run") || !strcmp(r->verb, "create")) {
 		container_create(r, r->verb[0] == 'r');
@@ -201,6 +213,14 @@ static void dispatch(const struct request *r)
 	}
 	if (!strcmp(r->verb, "seccomp")) {
 		verb_seccomp(r);
+		return;
+	}
+	if (!strcmp(r->verb, "expose")) {
+		verb_expose(r);
+		return;
+	}
+	if (!strcmp(r->verb, "network-create") || !strcmp(r->verb, "network-remove")) {
+		network_verb(r);
 		return;
 	}
 	if (!strcmp(r->verb, "ping")) {

@@ -7,19 +7,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "fault.h"
+#include "sha256.h"
 
 struct tar_options {
 	bool keep_ids;          /* chown to the archive's uid/gid; else everything belongs to the caller */
 	bool layer;             /* OCI layer rules: .wh. whiteouts become overlay whiteouts/opaque markers; overlay xattrs are stripped */
 	bool userxattr;         /* overlay markers as user.overlay.* (rootless) */
 	bool strict_times;      /* restore directory mtimes at the end */
-	uint64_t max_bytes;     /* 0 = no limit; total of file contents */
-	uint64_t max_entries;   /* 0 = no limit */
+	uint64_t max_bytes;     /* of the whole archive, 0 = no limit: EFBIG */
+	uint64_t max_entries;   /* 0 = no limit: E2BIG */
+	bool digest;            /* SHA-256 of all that is read, trailing bytes included */
+	bool list_implied;      /* keep the names of directories that were made without an entry of their own */
 	bool keep_kind;         /* refuse to replace a directory by something else and the reverse (EISDIR, ENOTDIR) */
 };
 struct tar_result {
 	uint64_t entries, bytes;
 	uint64_t omitted;       /* device nodes made as empty files, extended attributes not set: for want of privilege or support */
+	char digest[SHA256_HEX]; /* if wanted, else "" */
+	uint64_t implied;       /* directories that entries lie in but that have no entry; if wanted */
+	char *implied_paths;    /* their paths below the root, parents first, each with its NUL; malloc'd, NULL when there is none */
+	size_t implied_length;  /* bytes of that */
 };
 
 /* Names are taken as if "/" were base: ".." stops there, and so do absolute names and hard link targets. Symbolic links among
@@ -33,8 +40,14 @@ struct tar_result {
  * Reads a tar from fd (ustar, PAX, GNU long names, GNU and PAX sparse, hardlinks, devices, fifos, xattrs incl. security.capability) and
  * makes it below base (a path inside root_fd, "" = root). Trailing bytes after the end are read and dropped. step "archive". */
 int tar_unpack(int fd, int root_fd, const char *base, const struct tar_options *, struct tar_result *, struct fault *);
-/* Writes the file or tree at path (inside root_fd) as PAX tar to fd, entries named from path's last component, as `docker cp` does. */
-int tar_pack(int fd, int root_fd, const char *path, struct fault *);
+/* Takes the bytes of an archive, all of them: 0, or -1 with errno. */
+struct tar_sink { int (*write)(void *context, const void *bytes, size_t length); void *context; };
+/* Writes the file or tree at path (inside root_fd) as PAX tar, entries named from path's last component, as `docker cp` does. */
+int tar_pack(const struct tar_sink *, int root_fd, const char *path, struct fault *);
+/* Writes a tree of the store, or an overlay's upper directory, as an OCI layer: names relative to it, overlay's whiteouts and
+ * opaque marks as .wh. entries. Equal trees give equal bytes. The top has an entry only if it differs from a plain directory
+ * (0755 of root): an upper's top has the time of the container. userxattr: which marks are overlay's, as for tar_unpack. */
+int tar_pack_layer(const struct tar_sink *, int tree_fd, bool userxattr, struct fault *);
 /* Removes what is in the directory (and below), never following symlinks nor crossing mounts; at most `budget` entries (0 = all).
  * Returns 0 when it is empty, 1 when the budget ended, -1 with errno. */
 int tree_empty(int dir_fd, uint64_t budget);

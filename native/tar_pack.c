@@ -31,7 +31,11 @@ struct link { dev_t device; ino_t inode; char *name; };
 struct text { char *bytes; size_t length, capacity; };
 
 struct pack {
-	int out_fd, top_fd;          /* top: the directory at path, -1 for a single file */
+	const struct tar_sink *sink;
+	int top_fd;                  /* the directory at path, -1 for a single file */
+	bool layer;                  /* overlay's marks become .wh. entries */
+	const char *marks;           /* of a layer: the prefix of overlay's attributes that count, and its length */
+	size_t marks_length;
 	struct fault *fault;
 	unsigned char *out;          /* OUT_BYTES, of which out_length wait to be written */
 	size_t out_length;
@@ -51,17 +55,10 @@ static int refuse(struct pack *p, int error, const char *why)
 
 static int flush(struct pack *p)
 {
-	for (size_t at = 0; at < p->out_length;) {
-		ssize_t written = write(p->out_fd, p->out + at, p->out_length - at);
+	size_t length = p->out_length;
 
-		if (written < 0 && errno == EINTR)
-			continue;
-		if (written <= 0)
-			return refuse(p, written ? errno : EIO, "cannot write the archive");
-		at += (size_t)written;
-	}
 	p->out_length = 0;
-	return 0;
+	return length && p->sink->write(p->sink->context, p->out, length) < 0 ? refuse(p, errno, "cannot write the archive") : 0;
 }
 
 /* Copies bytes out; NULL means zeros. */
@@ -229,15 +226,40 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static int pax_xattrs(struct pack *p, int fd)
+/* What overlay's attributes say of a file or directory; none of them goes into an archive. */
+struct marks { bool opaque, whiteout; };
+
+static int read_mark(struct pack *p, int fd, const char *attribute, struct marks *marks)
+{
+	const char *name = attribute + p->marks_length;
+	char value[4];
+
+	if (!strcmp(name, "opaque")) /* "x" is not opaque: it says that whiteouts of this directory may be files (Linux 6.8) */
+		marks->opaque = fgetxattr(fd, attribute, value, sizeof(value)) == 1 && value[0] == 'y';
+	else if (!strcmp(name, "whiteout"))
+		marks->whiteout = true;
+	else if (!strcmp(name, "redirect") || !strcmp(name, "metacopy")) /* our mounts make none: what it needs lies in another layer */
+		return refuse(p, ENOTSUP, "its content lies in another layer");
+	return 0;
+}
+
+static int pax_xattrs(struct pack *p, int fd, struct marks *marks)
 {
 	const char *sorted[256];
 	size_t count = 0;
 	ssize_t length = flistxattr(fd, p->xattr_names, XATTR_NAMES);
 
-	for (ssize_t at = 0; at < length && count < 256; at += (ssize_t)strlen(p->xattr_names + at) + 1)
-		if (is_portable(p->xattr_names + at))
-			sorted[count++] = p->xattr_names + at;
+	for (ssize_t at = 0; at < length; at += (ssize_t)strlen(p->xattr_names + at) + 1) {
+		const char *name = p->xattr_names + at;
+
+		if (p->layer && !strncmp(name, p->marks, p->marks_length) && read_mark(p, fd, name, marks) < 0)
+			return -1;
+		if (!is_portable(name))
+			continue;
+		if (count == sizeof(sorted) / sizeof(*sorted))
+			return refuse(p, E2BIG, "it has too many extended attributes");
+		sorted[count++] = name;
+	}
 	qsort(sorted, count, sizeof(*sorted), compare_names);
 	for (size_t i = 0; i < count; i++) {
 		ssize_t size = fgetxattr(fd, sorted[i], p->xattr_value, XATTR_VALUE);
@@ -331,8 +353,29 @@ static bool vanished(int error)
 	return error == ENOENT || error == ELOOP || error == ENXIO; /* gone, or replaced by a link or socket */
 }
 
+/* The entry that hides `name` of the lower layers. Its own owner and time mean nothing: overlay has all whiteouts share an inode. */
+static int put_whiteout(struct pack *p, const char *name)
+{
+	static const struct stat plain = { .st_mode = 0600 };
+	char path[PATH_MAX + 8];
+
+	p->pax.length = 0;
+	snprintf(path, sizeof(path), "%.*s.wh.%s", (int)(p->path_length - strlen(name)), p->path, name);
+	return put_entry(p, '0', path, "", &plain, 0);
+}
+
+static int put_opaque(struct pack *p)
+{
+	static const struct stat plain = { .st_mode = 0600 };
+	char path[PATH_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s.wh..wh..opq", p->path);
+	return put_entry(p, '0', path, "", &plain, 0);
+}
+
 static int put_file(struct pack *p, int dir_fd, const char *name)
 {
+	struct marks marks = { 0 };
 	struct stat st;
 	/* O_NONBLOCK: a fifo put there a moment ago must not hold us up. */
 	int result, fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -343,7 +386,9 @@ static int put_file(struct pack *p, int dir_fd, const char *name)
 		result = refuse(p, errno, NULL);
 	else if (!S_ISREG(st.st_mode))
 		result = 0;
-	else if ((result = put_hard_link(p, &st)) == 0 && (result = pax_xattrs(p, fd)) == 0 &&
+	else if ((result = pax_xattrs(p, fd, &marks)) == 0 && marks.whiteout && !st.st_size)
+		result = put_whiteout(p, name);
+	else if (result == 0 && (result = put_hard_link(p, &st)) == 0 &&
 			(result = put_entry(p, '0', p->path, "", &st, (uint64_t)st.st_size)) == 0)
 		result = put_content(p, fd, (uint64_t)st.st_size);
 	close(fd);
@@ -454,6 +499,10 @@ static int put_child(struct pack *p, int *fd, const char *name, int level)
 
 	if (fstatat(*fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return vanished(errno) ? 0 : refuse(p, errno, NULL);
+	if (p->layer && S_ISCHR(st.st_mode) && st.st_rdev == 0)
+		return put_whiteout(p, name);
+	if (p->layer && !strncmp(name, ".wh.", 4))
+		return refuse(p, EINVAL, "a layer cannot have a name that begins with .wh.: it would hide something of the layers below");
 	if (S_ISREG(st.st_mode))
 		return put_file(p, *fd, name);
 	if (S_ISDIR(st.st_mode)) {
@@ -492,6 +541,14 @@ static int put_child(struct pack *p, int *fd, const char *name, int level)
 	return put_entry(p, S_ISFIFO(st.st_mode) ? '6' : S_ISCHR(st.st_mode) ? '3' : '4', p->path, "", &st, 0);
 }
 
+/* A layer's top has an entry only if it is not what every layer's is. */
+static int put_top(struct pack *p, const struct stat *st)
+{
+	bool is_plain = (st->st_mode & 07777) == 0755 && st->st_uid == 0 && st->st_gid == 0 && !p->pax.length;
+
+	return is_plain ? 0 : put_entry(p, '5', "./", "", st, 0);
+}
+
 /* The directory itself, then what is in it. Closes fd. */
 static int put_directory(struct pack *p, int fd, int level)
 {
@@ -500,11 +557,15 @@ static int put_directory(struct pack *p, int fd, int level)
 	size_t own_length, length;
 	int result = -1;
 
+	struct marks marks = { 0 };
+	bool is_top = p->layer && !p->path_length;
+
 	if (fstat(fd, &st) < 0)
 		refuse(p, errno, NULL);
-	else if (!push(p, "/", &own_length))
+	else if (!push(p, is_top ? "" : "/", &own_length))
 		refuse(p, ENAMETOOLONG, "a path is too long");
-	else if (pax_xattrs(p, fd) == 0 && put_entry(p, '5', p->path, "", &st, 0) == 0)
+	else if (pax_xattrs(p, fd, &marks) == 0 && (is_top ? put_top(p, &st) : put_entry(p, '5', p->path, "", &st, 0)) == 0 &&
+			(!marks.opaque || put_opaque(p) == 0))
 		result = is_kernel_file_system(fd) ? 0 : list(p, fd, &listing);
 	for (size_t i = 0; result == 0 && i < listing.count; i++) {
 		if (!push(p, listing.names[i], &length)) {
@@ -592,23 +653,35 @@ static int pack_path(struct pack *p, int root_fd, const char *path)
 	return result;
 }
 
-int tar_pack(int fd, int root_fd, const char *path, struct fault *f)
+static struct pack *pack_new(const struct tar_sink *sink, const char *path, struct fault *f)
 {
 	struct pack *p = calloc(1, sizeof(*p));
-	int result = -1;
 
-	if (!p)
-		return fault(f, STEP, path, ENOMEM, NULL);
-	p->out_fd = fd;
-	p->top_fd = -1;
-	p->fault = f;
-	p->out = malloc(OUT_BYTES);
-	p->xattr_names = malloc(XATTR_NAMES);
-	p->xattr_value = malloc(XATTR_VALUE);
-	if (!p->out || !p->xattr_names || !p->xattr_value)
-		fault(f, STEP, path, ENOMEM, NULL);
-	else if (pack_path(p, root_fd, path) == 0 && put(p, NULL, 2 * BLOCK) == 0)
-		result = flush(p);
+	if (p) {
+		p->sink = sink;
+		p->top_fd = -1;
+		p->fault = f;
+		p->out = malloc(OUT_BYTES);
+		p->xattr_names = malloc(XATTR_NAMES);
+		p->xattr_value = malloc(XATTR_VALUE);
+	}
+	if (p && p->out && p->xattr_names && p->xattr_value)
+		return p;
+	if (p) {
+		free(p->out);
+		free(p->xattr_names);
+		free(p->xattr_value);
+	}
+	free(p);
+	fault(f, STEP, path, ENOMEM, NULL);
+	return NULL;
+}
+
+/* Writes the end of the archive, if all went well, and frees. */
+static int pack_end(struct pack *p, int result)
+{
+	if (result == 0)
+		result = put(p, NULL, 2 * BLOCK) == 0 ? flush(p) : -1;
 	int error = errno;
 
 	for (size_t i = 0; i < p->link_capacity; i++)
@@ -623,4 +696,33 @@ int tar_pack(int fd, int root_fd, const char *path, struct fault *f)
 	free(p);
 	errno = error;
 	return result;
+}
+
+int tar_pack(const struct tar_sink *sink, int root_fd, const char *path, struct fault *f)
+{
+	struct pack *p = pack_new(sink, path, f);
+
+	return p ? pack_end(p, pack_path(p, root_fd, path)) : -1;
+}
+
+int tar_pack_layer(const struct tar_sink *sink, int tree_fd, bool userxattr, struct fault *f)
+{
+	struct pack *p = pack_new(sink, "", f);
+
+	if (!p)
+		return -1;
+	p->layer = true;
+	p->marks = userxattr ? "user.overlay." : "trusted.overlay.";
+	p->marks_length = strlen(p->marks);
+	p->top_fd = openat(tree_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(tree_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (p->top_fd < 0 || fd < 0) {
+		int error = errno;
+
+		if (fd >= 0)
+			close(fd);
+		return pack_end(p, refuse(p, error, "cannot open the tree"));
+	}
+	return pack_end(p, put_directory(p, fd, 1));
 }

@@ -28,6 +28,8 @@ struct tar_reader {
 	unsigned char *buffer;               /* TAR_BUFFER bytes, of which start..end are read and not yet used */
 	size_t start, end;
 	bool ended;                          /* end of file seen on fd */
+	uint64_t received, max_bytes;        /* read from fd so far, and at most (0 = no limit) */
+	struct sha256 *hash;                 /* of all that is read, NULL = not wanted */
 	uint64_t position;                   /* of buffer[start] in the archive, for messages */
 	uint64_t left;                       /* content of the current entry not handed out yet */
 	unsigned padding;                    /* zeros that follow it */
@@ -64,6 +66,12 @@ struct tar_reader *tar_reader_new(int fd, struct fault *f)
 	free(r);
 	fault(f, "archive", "", ENOMEM, NULL);
 	return NULL;
+}
+
+void tar_reader_watch(struct tar_reader *r, uint64_t max_bytes, struct sha256 *hash)
+{
+	r->max_bytes = max_bytes;
+	r->hash = hash;
 }
 
 static void forget_entry(struct tar_reader *r)
@@ -107,6 +115,15 @@ static int fill(struct tar_reader *r, size_t want)
 		if (got < 0)
 			return refuse(r, errno, "cannot read the archive");
 		r->ended = got == 0;
+		r->received += (uint64_t)got;
+		if (r->max_bytes && r->received > r->max_bytes) {
+			char why[80];
+
+			snprintf(why, sizeof(why), "the archive is longer than the %llu bytes allowed", (unsigned long long)r->max_bytes);
+			return refuse(r, EFBIG, why);
+		}
+		if (r->hash)
+			sha256_update(r->hash, r->buffer + r->end, (size_t)got);
 		r->end += (size_t)got;
 	}
 	return 0;

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 #include <time.h>
 #include "fault.h"
+#include "sha256.h"
 
 enum {
 	TAR_BUFFER = 1 << 20,      /* held at most */
@@ -44,6 +45,8 @@ struct tar_entry {
 struct tar_reader;
 /* Does not take fd over. NULL with errno ENOMEM. */
 struct tar_reader *tar_reader_new(int fd, struct fault *);
+/* For all that is read from fd: most bytes (0 = no limit; beyond it EFBIG), and what computes their digest (NULL = nobody). */
+void tar_reader_watch(struct tar_reader *, uint64_t max_bytes, struct sha256 *);
 void tar_reader_free(struct tar_reader *);
 /* Skips what is left of the last entry's content and reads the next header. 1 = an entry, 0 = the end, -1 = fault. */
 int tar_next(struct tar_reader *, struct tar_entry *);

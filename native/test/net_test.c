@@ -978,11 +978,11 @@ static void test_names(struct net_slot *slot)
 		for (size_t k = 0; k < length; k++)
 			query[k] = (uint8_t)(random() & (k < 6 ? 1 : 7));
 		size = 0;
-		sound = sound && (names_answer(query, length, answer, &size) != DNS_ANSWERED || (size >= 12 && size <= DNS_ANSWER_SIZE));
+		sound = sound && (names_answer(query, length, (struct in_addr){0}, answer, &size) != DNS_ANSWERED || (size >= 12 && size <= DNS_ANSWER_SIZE));
 	}
 	expect(sound);
 	static const uint8_t endless[] = {0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 0x0c, 0, 1, 0, 1};
-	expect_equal(names_answer(endless, sizeof(endless), answer, &size), DNS_ANSWERED);
+	expect_equal(names_answer(endless, sizeof(endless), (struct in_addr){0}, answer, &size), DNS_ANSWERED);
 	expect_equal(answer[3] & 15, 1);
 }
 
@@ -1032,6 +1032,344 @@ static void test_between(struct net_slot *one, struct net_slot *other)
 	struct target t = at_address(net_slot_address(one), 5432);
 	expect_equal(run(net_slot_ns(other), echo_client, &t), 0);
 	stop(server);
+}
+
+static struct net_slot *on(struct network *network, const char *address)
+{
+	struct fault f = {0};
+	struct net_slot *slot = net_take_on(network, address, &f);
+	must(slot, f.message);
+	return slot;
+}
+
+static struct in_addr address_on(const struct net_slot *slot, const struct network *network)
+{
+	for (const struct net_link *link = net_slot_links(slot); link; link = link->next)
+		if (link->network == network)
+			return link->address;
+	return (struct in_addr){0};
+}
+
+/* 0: it echoes; else why not. */
+static long between(const struct net_slot *from, struct in_addr to)
+{
+	struct target t = at_address(to, 5432);
+	return run(net_slot_ns(from), echo_client, &t);
+}
+
+static bool is_cut_off(long result)
+{
+	return result == ENETUNREACH || result == EHOSTUNREACH;
+}
+
+static void refuse_subnet(const char *subnet, int error)
+{
+	struct fault f = {0};
+	expect(!network_create("ff", &(struct network_wish){.subnet = subnet}, &f));
+	expect_equal(f.error, error);
+	expect(!strcmp(f.step, "subnet") && !strcmp(f.subject, subnet));
+}
+
+static void refuse_wish(const char *gateway, const char *range, const char *step)
+{
+	struct fault f = {0};
+	expect(!network_create("ff", &(struct network_wish){.subnet = "10.78.0.0/28", .gateway = gateway, .range = range}, &f));
+	expect_equal(f.error, EINVAL);
+	expect(!strcmp(f.step, step));
+}
+
+/* Gateway and range are as they are wanted, and what is taken from the range comes back. */
+static void test_wishes(void)
+{
+	struct fault f = {0};
+	struct network_wish wish = {.subnet = "10.78.0.0/28", .gateway = "10.78.0.14", .range = "10.78.0.4/30"};
+	refuse_wish("10.78.0.0", NULL, "gateway");
+	refuse_wish("10.78.0.15", NULL, "gateway");
+	refuse_wish("10.79.0.1", NULL, "gateway");
+	refuse_wish(NULL, "10.78.0.0/27", "range");
+	refuse_wish(NULL, "10.78.0.16/29", "range");
+	refuse_wish(NULL, "10.78.0.5/30", "range");
+	expect(!network_create("ff", &(struct network_wish){.gateway = "10.78.0.1"}, &f) && f.error == EINVAL);
+	f = (struct fault){0};
+	struct network *n = network_create("d4", &wish, &f);
+	must(n, f.message);
+	expect(network_gateway(n).s_addr == inet_addr("10.78.0.14"));
+	struct net_slot *slots[4];
+	for (int i = 0; i < 4; i++) {
+		must((slots[i] = net_take_on(n, NULL, &f)), f.message);
+		expect((ntohl(net_slot_address(slots[i]).s_addr) & ~3u) == 0x0a4e0004);
+	}
+	expect(!net_take_on(n, NULL, &f) && f.error == EADDRNOTAVAIL);
+	f = (struct fault){0};
+	expect(!net_take_on(n, "10.78.0.14", &f) && f.error == EADDRNOTAVAIL);
+	f = (struct fault){0};
+	struct net_slot *outside = net_take_on(n, "10.78.0.1", &f);
+	must(outside, f.message);
+	net_give_back(outside, false);
+	for (int i = 0; i < 4; i++)
+		net_give_back(slots[i], false);
+	expect(network_remove(n, &f) == 0);
+}
+
+/* Containers on one network reach each other, on two none. */
+static void test_isolation(struct network *a, struct network *b, struct network *inner, bool has_egress)
+{
+	struct fault f = {0};
+	struct net_slot *one = on(a, NULL), *other = on(b, "10.77.0.9"), *both = net_take(&f), *inside = on(inner, NULL), *plain = net_take(&f);
+	must(net_connect(both, a, NULL, &f) == 0, f.message);
+	expect_equal(ntohl(net_slot_address(other).s_addr), 0x0a4d0009);
+	struct net_slot *all[] = {one, other, both, inside, plain};
+	pid_t servers[5];
+	for (int i = 0; i < 5; i++)
+		servers[i] = serve(net_slot_ns(all[i]), echo_server, at("0.0.0.0", 5432));
+	expect_equal(between(one, address_on(both, a)), 0);
+	expect_equal(between(both, address_on(one, a)), 0);
+	expect_equal(between(plain, net_slot_address(both)), 0);
+	for (int i = 0; i < 5; i++)
+		for (int k = 0; k < 5; k++)
+			for (const struct net_link *link = net_slot_links(all[k]); i != k && link; link = link->next)
+				if (!address_on(all[i], link->network).s_addr)
+					expect(is_cut_off(between(all[i], link->address)));
+	expect_equal(net_slot_address(both).s_addr, address_on(both, router.networks).s_addr);
+
+	/* Raw frames lead no further: the gateway is asked for what is not on the link, and so it is for one's own. */
+	struct target foreign = at_address(network_gateway(b), 5432), inner_gateway = at_address(network_gateway(inner), 5432);
+	expect(run(net_slot_ns(one), echo_client, &foreign) != 0);
+	expect(run(net_slot_ns(inside), echo_client, &inner_gateway) != 0);
+	struct fault publishing = {0};
+	struct publish *p = publish_open(false, "*", 0, net_slot_address(inside), 5432, &publishing);
+	must(p, publishing.subject);
+	struct target published = at("127.0.0.1", publish_host_port(p));
+	expect_equal(run(host_ns, echo_client, &published), 0);
+	publish_lead_to(p, net_slot_address(one));
+	expect_equal(run(host_ns, echo_client, &published), 0);
+	publish_lead_to(p, (struct in_addr){0});
+	expect_equal(run(host_ns, echo_client, &published), ECONNRESET);
+	publish_close(p);
+	if (router.host.s_addr) {
+		struct target direct = at_address(net_slot_address(one), 5432), hidden = at_address(net_slot_address(inside), 5432);
+		expect_equal(run(host_ns, echo_client, &direct), 0);
+		expect(run(host_ns, echo_client, &hidden) != 0);
+		struct target host = at_address(router.host, 7003);
+		pid_t server = serve(host_ns, echo_server, at("0.0.0.0", 7003));
+		expect_equal(run(net_slot_ns(one), echo_client, &host), 0);
+		expect(run(net_slot_ns(inside), echo_client, &host) != 0);
+		stop(server);
+	}
+	if (has_egress) {
+		pid_t server = serve(outside_ns, echo_server, at("198.51.100.1", 7000)), udp = serve(outside_ns, udp_echo_server, at("198.51.100.1", 7000));
+		struct target outside = at("198.51.100.1", 7000);
+		expect_equal(run(net_slot_ns(one), echo_client, &outside), 0);
+		expect_equal(run(net_slot_ns(one), udp_client, &outside), 0);
+		expect_equal(run(net_slot_ns(one), ping_client, &outside), 0);
+		expect(is_cut_off(run(net_slot_ns(inside), echo_client, &outside)));
+		expect(run(net_slot_ns(inside), udp_client, &outside) != 0);
+		/* A default route of its own making is no way out. */
+		enter(net_slot_ns(inside));
+		struct netlink nl;
+		struct batch b;
+		must(netlink_open(&nl, NETLINK_ROUTE) == 0, "rtnetlink");
+		char gateway[INET_ADDRSTRLEN];
+		struct in_addr ip = network_gateway(inner);
+		batch_clear(&b);
+		route(&b, "0.0.0.0", 0, inet_ntop(AF_INET, &ip, gateway, sizeof(gateway)), RTN_UNICAST);
+		must(netlink_send(&nl, &b) == 0, "route");
+		netlink_close(&nl);
+		enter(router_ns);
+		expect(is_cut_off(run(net_slot_ns(inside), echo_client, &outside)));
+		expect(run(net_slot_ns(inside), udp_client, &outside) != 0);
+		expect(run(net_slot_ns(inside), ping_client, &outside) != 0);
+		expect(is_cut_off(between(inside, net_slot_address(one))));
+		stop(server);
+		stop(udp);
+	}
+
+	/* The same link twice, an address twice, one that is none; a link less. */
+	expect(net_connect(one, a, NULL, &f) < 0 && f.error == EEXIST);
+	f = (struct fault){0};
+	expect(net_connect(one, b, "10.77.0.9", &f) < 0 && f.error == EADDRINUSE);
+	f = (struct fault){0};
+	expect(net_connect(one, b, "10.77.0.1", &f) < 0 && f.error == EADDRNOTAVAIL);
+	f = (struct fault){0};
+	expect(net_connect(one, b, "10.78.0.9", &f) < 0 && f.error == EADDRNOTAVAIL);
+	f = (struct fault){0};
+	expect(network_remove(a, &f) < 0 && f.error == EBUSY);
+	f = (struct fault){0};
+	must(net_connect(one, b, NULL, &f) == 0, f.message);
+	expect_equal(between(one, net_slot_address(other)), 0);
+	expect_equal(between(other, address_on(one, b)), 0);
+	/* The way out moves to the link that is left. */
+	must(net_disconnect(one, a, &f) == 0, f.message);
+	expect_equal(net_slot_address(one).s_addr, address_on(one, b).s_addr);
+	expect(is_cut_off(between(both, address_on(one, b))));
+	expect(net_disconnect(one, a, &f) < 0 && f.error == ENOTCONN);
+	for (int i = 0; i < 5; i++) {
+		stop(servers[i]);
+		net_give_back(all[i], i == 3);
+	}
+}
+
+static void test_names_on_networks(struct network *a, struct network *b, struct network *inner)
+{
+	struct fault f = {0};
+	struct net_slot *one = on(a, NULL), *two = on(a, NULL), *other = on(b, NULL), *inside = on(inner, NULL), *plain = net_take(&f);
+	must(net_connect(plain, a, NULL, &f) == 0, f.message);
+	names_add(one, "db", address_on(one, a));
+	names_add(two, "db", address_on(two, a));
+	names_add(other, "db", address_on(other, b));
+	names_add(inside, "self", address_on(inside, inner));
+	names_add(plain, "plain", address_on(plain, router.networks));
+	names_add(plain, "plain", address_on(plain, a));
+	struct question q = {network_gateway(a), "db", 1, false};
+	expect_equal(run(net_slot_ns(one), ask, &q), 2);
+	long last = board->counter;
+	expect(last == ntohl(address_on(one, a).s_addr) || last == ntohl(address_on(two, a).s_addr));
+	expect_equal(run(net_slot_ns(one), ask, &q), 2);
+	expect(board->counter != last);
+	q = (struct question){network_gateway(b), "db", 1, true};
+	expect_equal(run(net_slot_ns(other), ask, &q), 1);
+	expect_equal(board->counter, ntohl(address_on(other, b).s_addr));
+	/* On two networks: the names of both, asked of either; and the address on the network that the two share. */
+	q = (struct question){router.gateway, "db", 1, false};
+	expect_equal(run(net_slot_ns(plain), ask, &q), 2);
+	q = (struct question){network_gateway(a), "plain", 1, false};
+	expect_equal(run(net_slot_ns(one), ask, &q), 1);
+	expect_equal(board->counter, ntohl(address_on(plain, a).s_addr));
+	/* What is not on a common network is not known: the host's servers are asked. */
+	q = (struct question){network_gateway(b), "plain", 1, false};
+	expect_equal(run(net_slot_ns(other), ask, &q), 1);
+	expect_equal(board->counter, 0xcb007105);
+	/* An internal network knows its own names and no others. */
+	for (int tcp = 0; tcp < 2; tcp++) {
+		q = (struct question){network_gateway(inner), "self", 1, tcp};
+		expect_equal(run(net_slot_ns(inside), ask, &q), 1);
+		q.name = "www.example.org";
+		expect_equal(run(net_slot_ns(inside), ask, &q), 3000);
+		q.name = "plain";
+		expect_equal(run(net_slot_ns(inside), ask, &q), 3000);
+	}
+	char reverse[64];
+	uint32_t ip = ntohl(address_on(one, a).s_addr);
+	snprintf(reverse, sizeof(reverse), "%u.%u.%u.%u.in-addr.arpa", ip & 255, ip >> 8 & 255, ip >> 16 & 255, ip >> 24);
+	q = (struct question){network_gateway(a), reverse, 12, false};
+	expect_equal(run(net_slot_ns(two), ask, &q), 1);
+	q.server = network_gateway(b);
+	expect_equal(run(net_slot_ns(other), ask, &q), 3000);
+	struct net_slot *all[] = {one, two, other, inside, plain};
+	for (int i = 0; i < 5; i++) {
+		names_remove(all[i]);
+		net_give_back(all[i], false);
+	}
+}
+
+/* Ports on the host's loopback, at the gateway: only those that are allowed. */
+static void test_host_ports(struct network *a, struct network *inner)
+{
+	struct fault f = {0};
+	struct net_slot *plain = net_take(&f), *one = on(a, NULL), *inside = on(inner, NULL);
+	pid_t server = serve(host_ns, echo_server, at("127.0.0.1", 7100)), only6 = serve(host_ns, echo_server, at("::1", 7101)),
+		other = serve(host_ns, echo_server, at("127.0.0.1", 7102));
+	struct target t = at_address(router.gateway, 7100), of_a = at_address(network_gateway(a), 7100),
+		of_inner = at_address(network_gateway(inner), 7100);
+	expect_equal(run(net_slot_ns(plain), echo_client, &t), ECONNREFUSED);
+	const char *own[] = {"7100", "7101", "7103"}, *any[] = {"*"}, *bad[] = {"0"}, *query[] = {"53"};
+	must(net_slot_host_ports(plain, own, 3, &f) == 0, f.message);
+	expect_equal(run(net_slot_ns(plain), echo_client, &t), 0);
+	t.amount = 4 << 20;
+	expect_equal(run(net_slot_ns(plain), integrity_client, &t), 0);
+	t.port = 7101;
+	expect_equal(run(net_slot_ns(plain), echo_client, &t), 0);
+	t.port = 7102;    /* not allowed */
+	expect_equal(run(net_slot_ns(plain), echo_client, &t), ECONNREFUSED);
+	t.port = 7103;    /* allowed, and nobody listens */
+	expect_equal(run(net_slot_ns(plain), echo_client, &t), ECONNREFUSED);
+	expect_equal(run(net_slot_ns(one), echo_client, &of_a), ECONNREFUSED);
+	/* Not at the gateway of a network that the container is not on. */
+	expect(run(net_slot_ns(plain), echo_client, &of_a) != 0);
+	must(net_host_ports(own, 1, &f) == 0, f.message);
+	expect_equal(run(net_slot_ns(one), echo_client, &of_a), 0);
+	expect(run(net_slot_ns(inside), echo_client, &of_inner) != 0);
+	struct question q = {network_gateway(a), "host.mayfly.internal", 1, false};
+	expect_equal(run(net_slot_ns(one), ask, &q), 1);
+	expect_equal(board->counter, ntohl(network_gateway(a).s_addr));
+	must(net_slot_host_ports(one, any, 1, &f) == 0, f.message);
+	of_a.port = 7102;
+	expect_equal(run(net_slot_ns(one), echo_client, &of_a), 0);
+	q = (struct question){network_gateway(a), "db", 1, true};    /* still the name server */
+	expect_equal(run(net_slot_ns(one), ask, &q), 1);
+	expect(net_host_ports(bad, 1, &f) < 0 && f.error == EINVAL);
+	f = (struct fault){0};
+	expect(net_host_ports(query, 1, &f) < 0 && f.error == EINVAL);
+	/* From outside nobody gets there. */
+	if (router.host.s_addr) {
+		struct target gateway = at_address(router.gateway, 7100);
+		expect(run(host_ns, echo_client, &gateway) != 0);
+	}
+	/* What one container was allowed, the next one with its namespace is not. */
+	let_pass(50);
+	net_give_back(one, false);
+	one = on(a, NULL);
+	expect_equal(run(net_slot_ns(one), echo_client, &of_a), ECONNREFUSED);
+	net_give_back(one, false);
+	net_give_back(plain, false);
+	net_give_back(inside, false);
+	stop(server);
+	stop(only6);
+	stop(other);
+}
+
+static void test_networks(bool has_egress)
+{
+	struct fault f = {0};
+	struct network *a = network_create("a1", &(struct network_wish){0}, &f), *b = network_create("b2", &(struct network_wish){.subnet = "10.77.0.0/24"}, &f),
+		*inner = network_create("c3", &(struct network_wish){.internal = true}, &f);
+	must(a && b && inner, f.message);
+	char text[32];
+	network_subnet(b, text);
+	expect(!strcmp(text, "10.77.0.0/24") && network_find("b2") == b && !network_find("ff"));
+	refuse_subnet("10.77.0.128/25", EADDRINUSE);
+	refuse_subnet("192.0.2.0/24", EADDRINUSE);
+	refuse_subnet("10.5.0.1/24", EINVAL);
+	refuse_subnet("10.5.0.0/8", EINVAL);
+	refuse_subnet("10.5.0.0", EINVAL);
+	expect(!network_create("a1", &(struct network_wish){0}, &f) && f.error == EEXIST);
+	test_wishes();
+	test_isolation(a, b, inner, has_egress);
+	test_names_on_networks(a, b, inner);
+	if (has_egress)
+		test_host_ports(a, inner);
+	f = (struct fault){0};
+	expect(network_remove(router.networks, &f) < 0 && f.error == EPERM);
+	f = (struct fault){0};
+	expect(network_remove(a, &f) == 0 && network_remove(b, &f) == 0 && network_remove(inner, &f) == 0);
+	/* Its subnet is free again, on the host too. */
+	b = network_create("b2", &(struct network_wish){.subnet = "10.77.0.0/24"}, &f);
+	must(b && network_remove(b, &f) == 0, f.message);
+	if (bench) {
+		double start = seconds();
+		for (int i = 0; i < 50; i++)
+			must((b = network_create("b2", &(struct network_wish){0}, &f)) && network_remove(b, &f) == 0, f.message);
+		printf("network: %.2f ms made and removed\n", (seconds() - start) / 50 * 1e3);
+		b = network_create("b2", &(struct network_wish){0}, &f);
+		let_pass(4000);    /* until the kernel has removed all those */
+		start = seconds();
+		for (int i = 0; i < 50; i++)
+			net_give_back(on(b, NULL), false);
+		let_pass(200);
+		net_give_back(on(b, NULL), false);
+		double again = seconds();
+		net_give_back(on(b, NULL), false);
+		printf("the same again: %.3f ms\n", (seconds() - again) * 1e3);
+		start += 0.2;
+		printf("container on a network: %.3f ms taken and given back\n", (seconds() - start) / 50 * 1e3);
+		struct net_slot *slot = on(b, NULL);
+		start = seconds();
+		for (int i = 0; i < 50; i++)
+			must(net_connect(slot, router.networks, NULL, &f) == 0 && net_disconnect(slot, router.networks, &f) == 0, f.message);
+		printf("link to one more network: %.2f ms made and removed\n", (seconds() - start) / 50 * 1e3);
+		net_give_back(slot, false);
+		must(network_remove(b, &f) == 0, f.message);
+	}
 }
 
 /* Another session on the same host, in another process, at the same time. */
@@ -1120,6 +1458,7 @@ static void test_session(bool rooted)
 		test_egress(other);
 	else
 		printf("skipped: egress, see the warning\n");
+	test_networks(facts.egress);
 	if (rooted) {
 		expect_equal(run(host_ns, other_session, NULL), 1);
 		expect(strcmp(board->text, facts.subnet) != 0);

@@ -1,0 +1,181 @@
+/* Links of containers to networks: a pair of interfaces, one of them a port of the network's bridge, the other one eth0, eth1…
+ * inside the container's namespace, without IPv6 and with a hardware address that follows from its IPv4 address as with Docker. */
+#define _GNU_SOURCE
+#include "net.h"
+#include "router.h"
+
+#include <errno.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <linux/veth.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Inside. Those after the first are out of the way of what a container may make itself. */
+enum { INDEX_ETH0 = 2, INDEX_FURTHER = 1000 };
+
+int link_index_inside(const struct net_link *link)
+{
+	return link->number ? INDEX_FURTHER + (int)link->number : INDEX_ETH0;
+}
+
+/* Our side up and a port of the bridge, the other one inside the namespace: one message. (A peer that is made up at once meets
+ * ENOTCONN: it is opened before it is joined.) One queue instead of
+ * one per processor: links have no queue discipline to profit from more, and each costs memory. */
+static int make_pair(const struct net_link *l, int ns)
+{
+	struct batch b;
+	char name[IFNAMSIZ];
+	uint8_t mac[MAC_SIZE];
+	batch_clear(&b);
+	snprintf(name, sizeof(name), "port%u", l->port);
+	struct ifinfomsg link = {.ifi_index = (int)l->port, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+	message_begin(&b, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &link, sizeof(link));
+	put_string(&b, IFLA_IFNAME, name);
+	put_u32(&b, IFLA_MASTER, l->network->bridge);
+	put_u32(&b, IFLA_NUM_TX_QUEUES, 1);
+	put_u32(&b, IFLA_NUM_RX_QUEUES, 1);
+	size_t info = nest_begin(&b, IFLA_LINKINFO);
+	put_string(&b, IFLA_INFO_KIND, "veth");
+	size_t data = nest_begin(&b, IFLA_INFO_DATA);
+	size_t nest = nest_begin(&b, VETH_INFO_PEER);
+	struct ifinfomsg peer = {.ifi_index = link_index_inside(l)};
+	put_header(&b, &peer, sizeof(peer));
+	snprintf(name, sizeof(name), "eth%u", l->number);
+	put_string(&b, IFLA_IFNAME, name);
+	mac_of(l->address, mac);
+	put(&b, IFLA_ADDRESS, mac, sizeof(mac));
+	put_u32(&b, IFLA_NET_NS_FD, (uint32_t)ns);
+	put_u32(&b, IFLA_NUM_TX_QUEUES, 1);
+	put_u32(&b, IFLA_NUM_RX_QUEUES, 1);
+	nest_end(&b, nest);
+	nest_end(&b, data);
+	nest_end(&b, info);
+	return netlink_send(&router.rtnl, &b);
+}
+
+/* The router is a permanent neighbour, also for the host's end of the uplink, which the subnet's route makes look like one of
+ * the bridge: no ARP before the first packet, and no container can pose as either. */
+static void put_router(struct batch *b, const struct net_link *link, struct in_addr address)
+{
+	uint8_t mac[MAC_SIZE];
+	struct ndmsg neighbour = {.ndm_family = AF_INET, .ndm_ifindex = link_index_inside(link), .ndm_state = NUD_PERMANENT};
+	mac_of(link->network->gateway, mac);
+	message_begin(b, RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, &neighbour, sizeof(neighbour));
+	put(b, NDA_DST, &address, sizeof(address));
+	put(b, NDA_LLADDR, mac, sizeof(mac));
+}
+
+static void put_default_route(struct batch *b, const struct net_link *link)
+{
+	struct rtmsg route = {
+		.rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_BOOT,
+		.rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST,
+	};
+	message_begin(b, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &route, sizeof(route));
+	put(b, RTA_GATEWAY, &link->network->gateway, 4);
+	put_u32(b, RTA_OIF, (uint32_t)link_index_inside(link));
+}
+
+static int configure(const struct net_link *link, struct netlink *inside)
+{
+	struct batch b;
+	const struct network *n = link->network;
+	struct in_addr broadcast = {htonl(n->first + (UINT32_MAX >> n->bits))};
+	batch_clear(&b);
+	struct ifinfomsg up = {.ifi_index = link_index_inside(link), .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+	message_begin(&b, RTM_NEWLINK, NLM_F_ACK, &up, sizeof(up));
+	struct ifaddrmsg address = {.ifa_family = AF_INET, .ifa_prefixlen = (uint8_t)n->bits, .ifa_index = (unsigned)link_index_inside(link)};
+	message_begin(&b, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &address, sizeof(address));
+	put(&b, IFA_LOCAL, &link->address, 4);
+	put(&b, IFA_ADDRESS, &link->address, 4);
+	put(&b, IFA_BROADCAST, &broadcast, 4);
+	if (link->is_default)
+		put_default_route(&b, link);
+	put_router(&b, link, n->gateway);
+	if (router.host.s_addr && n == router.networks)
+		put_router(&b, link, router.host);
+	return netlink_send(inside, &b);
+}
+
+int link_make(struct net_slot *slot, struct network *network, struct in_addr wanted, struct netlink *inside, struct fault *f)
+{
+	struct net_link *link = calloc(1, sizeof(*link)), **last = &slot->links;
+	bool has_default = false;
+	if (!link)
+		return fault(f, "network", network->id, ENOMEM, NULL);
+	for (; *last; last = &(*last)->next)
+		has_default = has_default || (*last)->is_default;
+	link->number = slot->made++;    /* never twice: the one before may not be gone yet */
+	link->network = network;
+	link->is_default = !has_default && !network->internal;
+	link->address = network_address(network, wanted);
+	if (!link->address.s_addr) {
+		int error = errno;
+		free(link);
+		return fault(f, "address", network->id, error, error == EADDRINUSE ? "the address is taken by another container"
+			: wanted.s_addr ? "the address is none for a container of this network" : "all addresses of the network are taken");
+	}
+	link->port = router_next_index();
+	network->links++;
+	*last = link;
+	if (make_pair(link, slot->ns) == 0) {
+		if (configure(link, inside) == 0 && shaper_make(slot, link, f) == 0)
+			return 0;
+		int error = errno;
+		discard(link->port);
+		errno = error;
+	}
+	int error = errno;
+	link_forget(slot, link);
+	return fault(f, "network", "eth", error, "cannot link a container's network namespace");
+}
+
+void link_forget(struct net_slot *slot, struct net_link *link)
+{
+	for (struct net_link **at = &slot->links; *at; at = &(*at)->next)
+		if (*at == link) {
+			*at = link->next;
+			break;
+		}
+	shaper_free(link);
+	/* The address may be wanted by the next container before the kernel has removed the link. */
+	cut_off(link->port);
+	network_free_address(link->network, link->address);
+	link->network->links--;
+	free(link);
+}
+
+/* Its address goes at once, with the routes that depend on it. */
+static int take_address(const struct net_link *link, struct netlink *inside)
+{
+	struct batch b;
+	struct ifaddrmsg address = {
+		.ifa_family = AF_INET, .ifa_prefixlen = (uint8_t)link->network->bits, .ifa_index = (unsigned)link_index_inside(link)};
+	batch_clear(&b);
+	message_begin(&b, RTM_DELADDR, NLM_F_ACK, &address, sizeof(address));
+	put(&b, IFA_LOCAL, &link->address, 4);
+	return netlink_send(inside, &b);
+}
+
+int link_remove(struct net_slot *slot, struct net_link *link, struct netlink *inside)
+{
+	bool was_default = link->is_default;
+	take_address(link, inside);    /* fails when the container has done so itself */
+	discard(link->port);
+	link_forget(slot, link);
+	for (link = slot->links; was_default && link; link = link->next) {
+		struct batch b;
+		if (link->network->internal)
+			continue;
+		batch_clear(&b);
+		put_default_route(&b, link);
+		link->is_default = true;
+		return netlink_send(inside, &b) < 0 && errno != EEXIST ? -1 : 0;
+	}
+	return 0;
+}
