@@ -1,16 +1,19 @@
 // Builds the package: TypeScript to dist/, and the native program to native/build/.
 //
-//   dist/esm/**   every module of the library, one to one, as ES module, with declarations
-//   dist/cjs/**   the same as CommonJS (Jest loads nothing else), with the same declarations
-//   dist/cli/**   the command line, bundled into one file, commander included
+//   dist/cjs/**   every module of the library, one to one, as CommonJS (Jest loads nothing else), with declarations
+//   dist/esm/**   for each entry an ES module with the same names, from dist/cjs; mayfly/vitest as it is, for Vitest is ES modules only
+//   dist/cli/**   the command line, commander included, on top of dist/cjs
 //
-// Modules stay separate files in both formats: an error class is the same object from whichever entry it comes, and
-// what is imported lazily is loaded lazily.
+//   dist/cjs/engine/vendor/**   what brings a package of others with it, bundled; loaded when needed
+//
+// There is one copy of the code: whoever imports and whoever requires it share one engine and the same error classes, and the package
+// is half as large. Modules stay separate files, so what is imported lazily is loaded lazily.
 //
 // npm runs this as `prepare`, also when somebody installs from a git checkout.
 import { spawnSync } from 'node:child_process'
-import { chmodSync, cpSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { basename, dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
@@ -24,6 +27,30 @@ const ownModulesStay = {
     onResolve({ filter: /^\.\.?\// }, ({ kind, path }) =>
       kind === 'entry-point' ? undefined : { path: path.replace(/\.ts$/, '.js'), external: true },
     )
+  },
+}
+
+/** For what is built to somewhere else than dist/cjs: what lies outside of its own directory is imported from there. */
+const otherModulesFromCjs = {
+  name: 'other-modules-from-cjs',
+  setup({ onResolve, initialOptions: { entryPoints, outdir } }) {
+    const own = resolve(dirname(entryPoints[0]))
+    onResolve({ filter: /^\.\.?\/.*\.js$/ }, ({ kind, path, resolveDir }) => {
+      const target = resolve(resolveDir, path)
+      const isOurs = target.startsWith(`${resolve('src')}/`) && !target.startsWith(`${own}/`)
+      if (kind === 'entry-point' || !isOurs) return undefined
+      return { path: relative(resolve(outdir), target.replace(resolve('src'), resolve('dist/cjs'))), external: true }
+    })
+  },
+}
+
+/** seek-bzip still says `new Buffer`, of which Node warns once the package's name is no longer in the path. */
+const newBufferIsDeprecated = {
+  name: 'new-buffer-is-deprecated',
+  setup({ onLoad }) {
+    onLoad({ filter: /seek-bzip\/lib\/\w+\.js$/ }, async ({ path }) => ({
+      contents: (await readFile(path, 'utf8')).replaceAll('new Buffer(', 'Buffer.alloc('),
+    }))
   },
 }
 
@@ -70,30 +97,91 @@ function buildNative() {
   run('make', ['--no-print-directory', '-s', '-C', 'native', '-j2'])
 }
 
+/** The sources of what package.json exports. */
+function entries() {
+  const { exports } = JSON.parse(readFileSync('package.json', 'utf8'))
+  const built = Object.values(exports).map((target) => target.import?.default ?? target.default)
+  return built.filter(Boolean).flatMap((path) => expand(path.replace('./dist/esm/', 'src/').replace(/\.js$/, '.ts')))
+}
+
+/** What a path stands for that may have one `*`, in the place of a file's name. */
+function expand(path) {
+  if (!path.includes('*')) return existsSync(path) ? [path] : []
+  return modules(dirname(path)).filter((file) => dirname(file) === dirname(path))
+}
+
 async function buildTypeScript() {
   rmSync('dist', { recursive: true, force: true })
+  const isVendor = (file) => file.startsWith('src/engine/vendor/')
+  const isElsewhere = (file) => /^src\/(cli|vitest)\//.test(file) || file.endsWith('.d.ts')
+  const library = modules('src').filter((file) => !isElsewhere(file))
   const oneToOne = { outbase: 'src', bundle: true, packages: 'external', plugins: [ownModulesStay] }
-  const library = modules('src').filter((file) => !file.startsWith('src/cli/'))
+  const vendor = { ...oneToOne, packages: 'bundle', plugins: [newBufferIsDeprecated], legalComments: 'inline' }
+  const elsewhere = { bundle: true, splitting: true, chunkNames: '[name]-[hash]', plugins: [otherModulesFromCjs] }
+  const isVitest = (file) => file.startsWith('src/vitest/')
+  const vitest = entries().filter(isVitest)
   await Promise.all([
-    build({ ...ES_MODULE, ...oneToOne, entryPoints: library, outdir: 'dist/esm' }),
-    build({ ...COMMONJS, ...oneToOne, entryPoints: library, outdir: 'dist/cjs', banner: { js: IMPORT_META_URL } }),
+    build({
+      ...COMMONJS,
+      ...oneToOne,
+      entryPoints: library.filter((file) => !isVendor(file)),
+      outdir: 'dist/cjs',
+      banner: { js: IMPORT_META_URL },
+    }),
+    // Nobody looks for their own mistake in there, and undici is large.
+    build({ ...COMMONJS, ...vendor, entryPoints: library.filter(isVendor), outdir: 'dist/cjs', minify: true }),
     build({
       ...ES_MODULE,
+      ...elsewhere,
       entryPoints: ['src/cli/mayfly.ts'],
       outdir: 'dist/cli',
-      bundle: true,
-      splitting: true,
-      chunkNames: '[name]-[hash]',
       banner: { js: `${RUN_NODE}\n${REQUIRE}` },
     }),
+    vitest.length > 0 &&
+      build({ ...ES_MODULE, ...elsewhere, packages: 'external', entryPoints: vitest, outdir: 'dist/esm/vitest' }),
   ])
   chmodSync('dist/cli/mayfly.js', 0o755)
-  run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'])
-  cpSync('dist/esm', 'dist/cjs', {
-    recursive: true,
-    filter: (source) => !source.endsWith('.js'),
-  })
   writeFileSync('dist/cjs/package.json', '{ "type": "commonjs" }\n')
+  // xz-decompress has its terms in its first lines, which stay.
+  for (const name of ['fzstd', 'seek-bzip', 'undici']) {
+    cpSync(`node_modules/${name}/LICENSE`, `dist/cjs/engine/vendor/${name}.LICENSE`)
+  }
+  run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'])
+  const others = entries().filter((file) => !isVitest(file))
+  await writeEsModules(oneToOne, others)
+  if (vitest.length > 0) for (const file of modules('src/vitest')) writeVitestTypes(file)
+  rmSync('dist/cjs/vitest', { recursive: true, force: true })
+}
+
+/** Names are written out: what `export *` finds in CommonJS is not the same in every version of Node. */
+async function writeEsModules(oneToOne, files) {
+  const { metafile } = await build({
+    ...ES_MODULE,
+    ...oneToOne,
+    entryPoints: files,
+    outdir: 'dist/esm',
+    write: false,
+    metafile: true,
+  })
+  for (const [file, { exports }] of Object.entries(metafile.outputs)) {
+    const target = relative(dirname(file), file.replace('dist/esm', 'dist/cjs'))
+    mkdirSync(dirname(file), { recursive: true })
+    const names = exports.filter((name) => name !== 'default')
+    const hasDefault = names.length < exports.length
+    // For an ES module, the default of CommonJS is all of its exports.
+    const byDefault = hasDefault ? `import all from '${target}'\nexport default all.default\n` : ''
+    const byName = names.length > 0 ? `export { ${names.join(', ')} } from '${target}'\n` : ''
+    const defaultType = hasDefault ? `export { default } from '${target}'\n` : ''
+    writeFileSync(file, byDefault + byName)
+    writeFileSync(file.replace(/\.js$/, '.d.ts'), `${defaultType}export * from '${target}'\n`)
+  }
+}
+
+/** The declarations of an ES module that takes the rest of the library from dist/cjs. */
+function writeVitestTypes(file) {
+  const name = basename(file, '.ts')
+  const text = readFileSync(`dist/cjs/vitest/${name}.d.ts`, 'utf8')
+  writeFileSync(`dist/esm/vitest/${name}.d.ts`, text.replaceAll(/(['"])\.\.\//g, '$1../../cjs/'))
 }
 
 // An installed package has no sources and nothing to build.

@@ -20,7 +20,7 @@ const BUFFERED_BYTES = 1024 * 1024
  */
 export async function sendArchive(
   session: Session,
-  verb: 'copy-in' | 'unpack',
+  verb: 'copy-in' | 'unpack' | 'transfer',
   words: readonly string[],
   source: ByteSource,
   attempt: Attempt,
@@ -47,8 +47,12 @@ export async function sendArchive(
   try {
     for (;;) {
       // A refusal or an abort must not wait for a source that has stalled.
-      const next = await Promise.race([pieces.next(), outcome])
-      if (isSettled || !('done' in next) || next.done) break
+      // (Promise.race would keep every piece in memory until the outcome is known.)
+      const next = await new Promise<IteratorResult<Uint8Array> | undefined>((resolve, reject) => {
+        wake = () => resolve(undefined)
+        Promise.resolve(pieces.next()).then(resolve, reject)
+      })
+      if (isSettled || !next || next.done) break
       const piece: unknown = next.value
       if (!(piece instanceof Uint8Array)) throw new TypeError(`An archive is made of Uint8Array, not ${typeof piece}`)
       await new Promise<void>((done) => {
@@ -93,74 +97,104 @@ export function receiveArchive(
   attempt: Attempt,
   signal?: AbortSignal,
 ): AsyncIterableIterator<Uint8Array> {
+  return receiveBytes(session, 'copy-out', words, attempt, signal)
+}
+
+/** How a stream from the warden ended: with the notice that came last, or early. */
+export type Ending = { readonly notice: Readonly<Record<string, unknown>> } | { readonly error: unknown }
+
+/**
+ * Sends a request and gives the bytes that come back, no faster than they are read.
+ *
+ * `onEnd` is called once, when everything was received or nothing more will be: refused, broken, aborted, or left by its reader.
+ */
+export function receiveBytes(
+  session: Session,
+  verb: 'copy-out' | 'pack',
+  words: readonly string[],
+  attempt: Attempt,
+  signal?: AbortSignal,
+  onEnd?: (ending: Ending) => void,
+): AsyncIterableIterator<Uint8Array> {
   let bulk: Bulk | undefined
-  const close = () => {
+  let isOver = false
+  const close = (ending: Ending) => {
+    if (isOver) return
+    isOver = true
     signal?.removeEventListener('abort', onAbort)
     if (bulk) session.discard(bulk)
+    onEnd?.(ending)
   }
-  const onAbort = () => finish(signal?.reason)
+  const onAbort = () => finish({ error: signal?.reason })
   const channel = new Channel<Uint8Array>({
     limit: BUFFERED_BYTES,
     onRoom: () => bulk?.resume(),
     onWaiting: (waiting) => (waiting ? bulk?.hold() : bulk?.release()),
-    onCancel: close,
+    onCancel: () => close({ error: new DOMException('The archive was not read to its end', 'AbortError') }),
   })
-  const finish = (error?: unknown) => {
-    channel.end(error)
-    close()
+  const finish = (ending: Ending) => {
+    channel.end('error' in ending ? ending.error : undefined)
+    close(ending)
   }
   if (signal?.aborted) {
-    channel.end(signal.reason)
+    finish({ error: signal.reason })
     return channel
   }
   signal?.addEventListener('abort', onAbort, { once: true })
   try {
-    bulk = session.bulk('copy-out', words, {
+    bulk = session.bulk(verb, words, {
       reply: (reply) => {
-        if (!(reply as Reply).ok) finish(refusalError(reply as Refusal, attempt))
+        if (!(reply as Reply).ok) finish({ error: refusalError(reply as Refusal, attempt) })
       },
       data: (_stream, piece) => {
         if (!channel.push(piece, piece.length)) bulk?.pause()
       },
       notice: (notice) => {
-        finish(notice.ok ? undefined : refusalError(notice as unknown as Refusal, attempt))
+        finish(notice.ok ? { notice } : { error: refusalError(notice as unknown as Refusal, attempt) })
       },
       end: (error) => {
-        finish(
-          error ??
-            new MayflyError('ARCHIVE_INVALID', `Cannot ${attempt.verb} "${attempt.container}": the archive is cut off`),
-        )
+        const cutOff = () =>
+          new MayflyError('ARCHIVE_INVALID', `Cannot ${attempt.verb} "${attempt.container}": the archive is cut off`)
+        finish({ error: error ?? cutOff() })
       },
     })
   } catch (error) {
-    finish(error)
+    finish({ error })
   }
   return channel
 }
 
-/** Removes a directory below the store's home, whatever is in it. */
-export function deleteTree(session: Session, target: string): Promise<void> {
+/** Sends a request that is answered by one reply, which may take its time. */
+export function askWarden(
+  session: Session,
+  verb: string,
+  words: readonly string[],
+  signal?: AbortSignal,
+): Promise<Reply> {
+  if (signal?.aborted) return Promise.reject(signal.reason)
   return new Promise((resolve, reject) => {
-    const bulk = session.bulk('delete', ['target', target], {
-      reply: (reply) => {
-        over()
-        if ((reply as Reply).ok) resolve()
-        else reject(refusalError(reply as Refusal, { verb: 'delete', container: target }))
-      },
-      end: (error) => {
-        over()
-        reject(
-          error ?? new MayflyError('ENGINE_UNAVAILABLE', `The warden ended the removal of ${target} without a reply`),
-        )
-      },
+    const bulk = session.bulk(verb, words, {
+      reply: (reply) => over(() => resolve(reply as Reply)),
+      end: (error) =>
+        over(() => reject(error ?? new MayflyError('ENGINE_UNAVAILABLE', `The warden ended ${verb} without a reply`))),
     })
     bulk.hold()
+    const onAbort = () => over(() => reject(signal?.reason))
+    signal?.addEventListener('abort', onAbort, { once: true })
     let isOver = false
-    function over(): void {
+    function over(tell: () => void): void {
       if (isOver) return
       isOver = true
+      signal?.removeEventListener('abort', onAbort)
       bulk.release()
       session.discard(bulk)
+      tell()
     }
   })
+}
+
+/** Removes a directory below the store's home, whatever is in it. */
+export async function deleteTree(session: Session, target: string): Promise<void> {
+  const reply = await askWarden(session, 'delete', ['target', target])
+  if (!reply.ok) throw refusalError(reply, { verb: 'delete', container: target })
 }

@@ -5,3 +5,5 @@
 
 export const { setTimeout, clearTimeout, setImmediate } = globalThis
 export const { nextTick } = process
+/** Milliseconds from some moment on, as `performance.now()`. */
+export const now: () => number = performance.now.bind(performance)

@@ -3,6 +3,7 @@
 import type { Writable } from 'node:stream'
 import { type ByteSource, receiveArchive, sendArchive } from './archive.js'
 import type { Bulk } from './bulk.js'
+import type { CommitOptions } from './commit.js'
 import type { EngineContext } from './context.js'
 import type { WaitOptions } from './deadline.js'
 import { MayflyError } from './errors.js'
@@ -15,17 +16,22 @@ import {
   resizeTerminal,
 } from './exec.js'
 import { type ContainerInspection, inspectLife } from './inspect.js'
+import type { ExposedPort } from './launch/complete.js'
 import { parseSignal } from './launch/validate.js'
 import type { ContainerExit, ContainerState, Life, ListeningPort } from './life.js'
 import { type LogEntry, type LogOptions, type LogSource, type LogTextOptions, openLogs, readLogText } from './logs.js'
-import type { ExecOptions } from './options.js'
+import type { ExecOptions, Snapshot } from './options.js'
 import { refusalError } from './refusal.js'
 import { signalName } from './signals.js'
+import { CLEAN_STOP_MS, renew, type SnapshotOptions, takeSnapshot } from './snapshot.js'
 import { type ContainerStats, readStats } from './stats.js'
+import type { StoredImage } from './store/images.js'
+import type { Store } from './store/store.js'
 import { ProcessStreams } from './streams.js'
 import { type WaitForLogOptions, waitForExit, waitForLog, waitForPort } from './wait.js'
 import type { PublishedFact, Reply } from './wire.js'
 
+/** How a container is asked to end. */
 export interface StopOptions {
   /** Signal that asks it to end. @default the container's `stopSignal` */
   readonly signal?: string | number
@@ -33,14 +39,21 @@ export interface StopOptions {
   readonly timeoutMs?: number
 }
 
+/** How long a copy may take. */
 export interface CopyOptions {
   /** Gives up with its reason. What was copied in until then stays. */
   readonly signal?: AbortSignal
 }
 
+/** How what is copied in arrives. */
 export interface CopyInOptions extends CopyOptions {
   /** Keeps the owners that the archive names; otherwise everything belongs to root. @default true */
   readonly keepOwners?: boolean
+}
+
+/** What a container needs beyond what its programs do. Inside the engine only. */
+export interface ContainerContext extends EngineContext {
+  readonly store: Store
 }
 
 /** The streams of a container's first process. */
@@ -64,11 +77,11 @@ export interface Attachment {
  * const { stdout } = await container.exec(['id', '-u'])
  */
 export class Container implements AsyncDisposable {
-  readonly #context: EngineContext
+  readonly #context: ContainerContext
   readonly #life: Life
 
   /** @internal */
-  constructor(context: EngineContext, life: Life) {
+  constructor(context: ContainerContext, life: Life) {
     this.#context = context
     this.#life = life
   }
@@ -86,9 +99,15 @@ export class Container implements AsyncDisposable {
     return this.#life.state
   }
 
-  /** Its address in the session's network; '' when it has none of its own. */
+  /** Its address on the network that is its way out, or on the first; '' when it has none of its own. */
   get address(): string {
     return this.#life.address
+  }
+
+  /** Its address on a network of its own, by the network's id or name; '' when it is not on it. */
+  addressOn(network: string): string {
+    const { id } = this.#context.facts.network(network)
+    return this.#life.networks.find((one) => one.network === id)?.address ?? ''
   }
 
   /** The network's gateway and name server; '' when it has none. */
@@ -99,6 +118,11 @@ export class Container implements AsyncDisposable {
   /** Published ports. */
   get ports(): readonly PublishedFact[] {
     return this.#life.ports
+  }
+
+  /** Ports on which something in it has listened since its start. */
+  get listeningPorts(): readonly ListeningPort[] {
+    return this.#life.listeningPorts
   }
 
   /** How it ended the last time, if it has. */
@@ -119,6 +143,11 @@ export class Container implements AsyncDisposable {
     throw new RangeError(`Port ${container}/${protocol} of "${name}" is not published (published: ${known})`)
   }
 
+  /** Ports that its program listens on, as its image and its options say; whether they are published or not. */
+  get exposedPorts(): readonly ExposedPort[] {
+    return this.#life.options.exposedPorts
+  }
+
   /**
    * Starts it, for the first time or after it has exited.
    *
@@ -131,11 +160,11 @@ export class Container implements AsyncDisposable {
         container: life.name,
       })
     }
-    await this.#launch()
-    this.#context.emit(life, { type: 'start' })
+    await this.#launch(() => this.#context.emit(life, { type: 'start' }))
   }
 
-  async #launch(): Promise<void> {
+  /** `begun` is called with the reply, before anything that the warden says after it is read: events keep their order. */
+  async #launch(begun: () => void): Promise<void> {
     const life = this.#life
     if (life.removal) {
       throw new MayflyError('NO_SUCH_CONTAINER', `Cannot start "${life.name}": it was removed`, {
@@ -153,6 +182,7 @@ export class Container implements AsyncDisposable {
         if (answer.ok) {
           life.started()
           life.learn(answer)
+          begun()
         }
         resolve(answer)
       })
@@ -200,22 +230,25 @@ export class Container implements AsyncDisposable {
    */
   async kill(signal: string | number = 'SIGKILL'): Promise<void> {
     const number = parseSignal(signal, 'signal')
-    await this.#request('signal', 'signal', ['signal', String(number)])
-    this.#context.emit(this.#life, { type: 'kill', signal: signalName(number) })
+    await this.#request('signal', 'signal', ['signal', String(number)], () => {
+      this.#context.emit(this.#life, { type: 'kill', signal: signalName(number) })
+    })
   }
 
   /** Freezes every process in it. */
   async pause(): Promise<void> {
-    await this.#request('pause', 'pause')
-    if (this.#life.state === 'running') this.#life.state = 'paused'
-    this.#context.emit(this.#life, { type: 'pause' })
+    await this.#request('pause', 'pause', [], () => {
+      if (this.#life.state === 'running') this.#life.state = 'paused'
+      this.#context.emit(this.#life, { type: 'pause' })
+    })
   }
 
   /** Lets it go on. */
   async unpause(): Promise<void> {
-    await this.#request('unpause', 'unpause')
-    if (this.#life.state === 'paused') this.#life.state = 'running'
-    this.#context.emit(this.#life, { type: 'unpause' })
+    await this.#request('unpause', 'unpause', [], () => {
+      if (this.#life.state === 'paused') this.#life.state = 'running'
+      this.#context.emit(this.#life, { type: 'unpause' })
+    })
   }
 
   /**
@@ -269,7 +302,53 @@ export class Container implements AsyncDisposable {
     life.isRestarting = true
     try {
       if (life.isRunning) await this.#end(options)
-      await this.#launch()
+      await this.#launch(() => {})
+    } finally {
+      life.isRestarting = false
+    }
+    this.#context.emit(life, { type: 'restart' })
+  }
+
+  /**
+   * Keeps what it has written, as a layer from which others are started (`from`) and to which `reset` returns. It is stopped for that, cleanly,
+   * and started again if it ran; without a copy, so the size does not matter. What is mounted in it is not part of that, but what
+   * lies in the image's volumes is.
+   *
+   * Throws NOT_SUPPORTED for what is written to memory (`scratch: 'memory'`).
+   *
+   * @example
+   * await using snapshot = await container.snapshot()
+   * await using other = await engine.start({ from: snapshot })
+   */
+  async snapshot({ timeoutMs = CLEAN_STOP_MS, signal }: SnapshotOptions = {}): Promise<Snapshot> {
+    signal?.throwIfAborted()
+    const life = this.#life
+    const wasRunning = life.isRunning
+    life.isRestarting = true
+    try {
+      if (wasRunning) await this.#end({ timeoutMs })
+      const snapshot = await takeSnapshot(this.#context, life)
+      if (wasRunning) await this.#launch(() => {})
+      return snapshot
+    } finally {
+      life.isRestarting = false
+    }
+  }
+
+  /**
+   * Throws away what it has written since its last snapshot, or since the one that it was started from, or since it was made, and starts
+   * it again. Id, name, address and published ports stay; connections are cut. Its program is killed: nothing of it is wanted.
+   *
+   * @param prepare is called before it starts
+   */
+  async reset(prepare?: () => Promise<void>): Promise<void> {
+    const life = this.#life
+    life.isRestarting = true
+    try {
+      if (life.isRunning) await this.#end({ signal: 'SIGKILL', timeoutMs: 0 })
+      await renew(this.#context, life, life.layers)
+      await prepare?.()
+      await this.#launch(() => {})
     } finally {
       life.isRestarting = false
     }
@@ -451,6 +530,42 @@ export class Container implements AsyncDisposable {
     return receiveArchive(this.#context.session, ['id', this.id, 'path', path], attempt, this.#untilRemoved(signal))
   }
 
+  /**
+   * Makes an image of what it has become, running or not: what it has written is a layer upon its image's. What is mounted in it is not
+   * part of that, but what lies in the image's volumes is.
+   *
+   * A running container is frozen meanwhile, unless `pause` is false. Throws INVALID_REFERENCE, DOCKERFILE_INVALID for `changes`.
+   *
+   * @example
+   * const image = await container.commit({ reference: 'app:prepared', changes: ['CMD ["serve"]'] })
+   */
+  async commit(options: CommitOptions = {}): Promise<StoredImage> {
+    const { pause = true, signal } = options
+    signal?.throwIfAborted()
+    const { commitContainer } = await import('./commit.js')
+    const isFrozen = pause && this.#life.state === 'running'
+    if (isFrozen) await this.pause()
+    try {
+      const { session, store } = this.#context
+      return await commitContainer({ session, store }, this.#life, { ...options, signal: this.#untilRemoved(signal) })
+    } finally {
+      if (isFrozen && this.#life.state === 'paused') await this.unpause()
+    }
+  }
+
+  /**
+   * Its whole root file system as a tar, running or not, without what is mounted in it; entries are named from `./` on.
+   *
+   * @example
+   * import { createWriteStream } from 'node:fs'
+   * import { pipeline } from 'node:stream/promises'
+   * await pipeline(container.export(), createWriteStream('rootfs.tar'))
+   */
+  async *export({ signal }: CopyOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    const { exportContainer } = await import('./commit.js')
+    yield* exportContainer(this.#context.session, this.#life, this.#untilRemoved(signal))
+  }
+
   /** Removes it, running or not. Quiet when it or the engine is gone already. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#context.session.failure) return
@@ -461,10 +576,23 @@ export class Container implements AsyncDisposable {
     }
   }
 
-  async #request(verb: string, sentence: string, words: readonly string[] = []): Promise<Reply & { ok: true }> {
-    const reply = await this.#context.session.request(verb, ['id', this.id, ...words])
-    if (!reply.ok) throw refusalError(reply, { verb: sentence, container: this.name })
-    return reply
+  /** `done` is called with the reply that it was done, before anything that the warden says after it is read. */
+  #request(
+    verb: string,
+    sentence: string,
+    words: readonly string[] = [],
+    done: () => void = () => {},
+  ): Promise<Reply & { ok: true }> {
+    return new Promise((resolve, reject) => {
+      this.#context.session.send(verb, ['id', this.id, ...words], (error, reply) => {
+        if (error !== undefined) reject(error)
+        else if (!reply.ok) reject(refusalError(reply, { verb: sentence, container: this.name }))
+        else {
+          done()
+          resolve(reply)
+        }
+      })
+    })
   }
 
   #untilRemoved(signal: AbortSignal | undefined): AbortSignal {

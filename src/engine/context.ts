@@ -14,6 +14,10 @@ export interface EngineContext {
   remove(life: Life, force: boolean): Promise<void>
   /** Drops the log that outlives an automatic removal. */
   forgetLog(life: Life): void
+  /** Drops the record of a container that the warden has removed. */
+  forget(id: string): void
+  /** No such container, as far as the engine is concerned. */
+  drop(life: Life): void
   /** Throws NAME_TAKEN. */
   rename(life: Life, name: string): Promise<void>
 }

@@ -2,6 +2,7 @@
 
 import { clearTimeout, setTimeout } from './clock.js'
 
+/** How long to wait. */
 export interface WaitOptions {
   /** Milliseconds. @default 60000 */
   readonly timeoutMs?: number

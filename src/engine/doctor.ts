@@ -11,7 +11,7 @@ import { canRun, explain, type Finding } from './doctor/findings.js'
 import { type Machine, readMachine } from './doctor/machine.js'
 import { runProbes } from './doctor/probes.js'
 import { tryContainer } from './doctor/trial.js'
-import { storeHome } from './store.js'
+import { storeHome } from './store/store.js'
 import { wardenProgram } from './where.js'
 
 export { type Finding, GROUPS } from './doctor/findings.js'

@@ -1,28 +1,32 @@
 /** The engine: what every door of mayfly (library, REST, command line) calls. */
 
-import { Container } from './container.js'
-import type { EngineContext } from './context.js'
+import { Container, type ContainerContext } from './container.js'
 import { MayflyError } from './errors.js'
 import { type EngineEvent, EventBus, type EventDetail } from './events.js'
-import { STDERR } from './frames.js'
-import { Gatherer } from './gather.js'
 import { newId } from './ids.js'
+import { ImageService } from './images.js'
 import type { CompleteContainerOptions } from './launch/complete.js'
 import type { SessionFacts } from './launch/facts.js'
 import { readHost } from './launch/host.js'
+import { type ImageFacts, imageFault } from './launch/image.js'
 import { planLaunch } from './launch/plan.js'
-import { validateContainer } from './launch/validate.js'
-import { type ContainerExit, Life } from './life.js'
-import { gatherLogs } from './logs.js'
+import { checkContainer, validateContainer } from './launch/validate.js'
+import { Life } from './life.js'
+import { settleMounts } from './mounts.js'
 import { inventName } from './names.js'
-import type { ContainerOptions } from './options.js'
+import { Networks } from './networks.js'
+import type { ContainerOptions, Snapshot } from './options.js'
 import { refusalError } from './refusal.js'
 import { RootFilesystems } from './rootfs.js'
+import { type Launch, launchError, type RunOptions, type RunResult, runToEnd, type StartOptions } from './run.js'
 import { Session } from './session.js'
-import { Store, storeHome } from './store.js'
+import { checkSnapshot, layersFrom, PreparedSnapshots, withSnapshot } from './snapshot.js'
+import { Store, storeHome } from './store/store.js'
+import { Volumes, volumesDirectory } from './volumes.js'
 import { wardenProgram } from './where.js'
-import type { ExitEvent, ListenEvent, Refusal, WarningEvent } from './wire.js'
+import type { ExitEvent, ListenEvent, WarningEvent } from './wire.js'
 
+/** Where an engine keeps its things, and what it does without. */
 export interface EngineOptions {
   /** The store's directory. @default MAYFLY_HOME, else /var/lib/mayfly as root, else $XDG_DATA_HOME/mayfly */
   readonly home?: string
@@ -34,28 +38,6 @@ export interface EngineOptions {
   readonly network?: boolean
   /** Gives up opening. */
   readonly signal?: AbortSignal
-}
-
-export interface StartOptions {
-  /** Gives up; what was begun is removed. */
-  readonly signal?: AbortSignal
-}
-
-export interface RunOptions extends StartOptions {
-  /** Called with output as it comes. It is collected for the result all the same. */
-  readonly onStdout?: (piece: Uint8Array) => void
-  readonly onStderr?: (piece: Uint8Array) => void
-  /** Bytes kept of each of stdout and stderr for the result; `logBytes` limits both together. @default 16777216 */
-  readonly maxBytes?: number
-}
-
-/** What a run container has left behind. */
-export interface RunResult extends ContainerExit {
-  /** As UTF-8. */
-  readonly stdout: string
-  readonly stderr: string
-  /** There was more output than `maxBytes`. */
-  readonly isTruncated: boolean
 }
 
 /** What the engine found out about this machine. */
@@ -84,18 +66,12 @@ export interface EngineInfo {
   readonly warnings: readonly string[]
 }
 
-const DEFAULT_MAX_BYTES = 16 * 1024 * 1024
 /** Containers that were removed at their exit and whose logs are still kept. */
 const KEPT_LOGS = 32
 
 interface Entry {
   readonly life: Life
   container: Container | undefined
-}
-
-interface Launch {
-  readonly life: Life
-  readonly words: readonly string[]
 }
 
 /**
@@ -111,7 +87,15 @@ export class Engine implements AsyncDisposable {
   readonly #hasNetwork: boolean
   readonly #facts: SessionFacts
   readonly #rootfs: RootFilesystems
-  readonly #context: EngineContext
+  readonly #context: ContainerContext
+  /** Networks of this session, beside the default one. */
+  readonly networks: Networks
+  /** Volumes of the store. */
+  readonly volumes: Volumes
+  /** What can be done with images. */
+  readonly images: ImageService
+  /** States of containers in the store, by key: shared by all processes, gone with `prune`. */
+  readonly prepared: PreparedSnapshots
   readonly #bus = new EventBus()
   /** By id: until the log is forgotten. */
   readonly #entries = new Map<string, Entry>()
@@ -143,7 +127,7 @@ export class Engine implements AsyncDisposable {
       await session.close()
       throw signal.reason
     }
-    return new Engine(session, store, network)
+    return new Engine(session, new Store(store.home, session), network)
   }
 
   private constructor(session: Session, store: Store, hasNetwork: boolean) {
@@ -156,15 +140,28 @@ export class Engine implements AsyncDisposable {
       rootless: session.facts.rootless,
       cgroups: session.facts.cgroups.mode,
       container: (reference) => this.#find(reference).life,
+      network: (reference) => this.networks.facts(reference),
+      volumes: volumesDirectory(store.home),
     }
+    this.networks = new Networks({
+      session,
+      lives: () => this.#names.values(),
+      find: (reference) => this.#find(reference).life,
+    })
+    this.volumes = new Volumes(session, store)
+    this.images = new ImageService({ session, store, facts: this.#facts, user: (id) => this.#imageUser(id) })
     this.#context = {
       session,
+      store,
       facts: this.#facts,
       emit: (life, detail) => this.#emit(life, detail),
       remove: (life, force) => this.#remove(life, force),
       forgetLog: (life) => this.#forgetLog(life),
+      forget: (id) => this.#forget(id),
+      drop: (life) => this.#drop(life),
       rename: (life, name) => this.#rename(life, name),
     }
+    this.prepared = new PreparedSnapshots(this.#context, ({ id }) => this.#find(id).life)
     session.listen({
       exited: (event) => this.#exited(event),
       listening: (event) => this.#listening(event),
@@ -204,128 +201,12 @@ export class Engine implements AsyncDisposable {
   async run(options: ContainerOptions, runOptions: RunOptions = {}): Promise<RunResult> {
     const { signal } = runOptions
     signal?.throwIfAborted()
-    const preparing = this.#prepare(options, true)
+    const preparing = this.#prepare(options, true, runOptions)
     // Most often there is nothing to wait for, and an await costs a turn of the queue.
     const launch = preparing instanceof Promise ? await preparing : preparing
     if (signal?.aborted) this.#drop(launch.life)
     signal?.throwIfAborted()
-    return this.#run(launch, runOptions)
-  }
-
-  #run(
-    { life, words }: Launch,
-    { signal, onStdout, onStderr, maxBytes = DEFAULT_MAX_BYTES }: RunOptions,
-  ): Promise<RunResult> {
-    const session = this.#session
-    const { id } = life
-    return new Promise((resolve, reject) => {
-      const stdout = new Gatherer(maxBytes)
-      const stderr = new Gatherer(maxBytes)
-      const isLive = onStdout !== undefined || onStderr !== undefined
-      let isLogDone = !isLive
-      let isOver = false
-      let isGivenUp = false
-
-      const onData = (stream: number, piece: Uint8Array) => {
-        if (isOver || isGivenUp) return
-        const [gatherer, tell] = stream === STDERR ? [stderr, onStderr] : [stdout, onStdout]
-        gatherer.push(piece)
-        try {
-          tell?.(piece)
-        } catch (error) {
-          giveUp(error)
-        }
-      }
-      const over = () => {
-        isOver = true
-        session.release()
-        unwatch()
-        signal?.removeEventListener('abort', onAbort)
-        this.#drop(life)
-      }
-      const fail = (error: unknown) => {
-        if (isOver) return
-        over()
-        reject(error)
-      }
-      const finish = () => {
-        const { exit } = life
-        if (isOver || isGivenUp || !exit || !isLogDone) return
-        over()
-        this.#forget(id)
-        resolve({
-          exitCode: exit.exitCode,
-          signal: exit.signal,
-          oomKilled: exit.oomKilled,
-          stdout: stdout.text(),
-          stderr: stderr.text(),
-          isTruncated: stdout.isCut || stderr.isCut,
-          startedAt: exit.startedAt,
-          finishedAt: exit.finishedAt,
-          durationMs: exit.durationMs,
-        })
-      }
-      const readLog = (follow: boolean) => {
-        const done = (error: unknown) => {
-          isLogDone = true
-          if (error === undefined) finish()
-          else giveUp(error)
-        }
-        try {
-          gatherLogs(session, id, { follow }, onData, done)
-        } catch (error) {
-          fail(error) // the session has failed
-        }
-      }
-      /** Rejects when the container is gone. */
-      const giveUp = (reason: unknown) => {
-        if (isOver || isGivenUp) return
-        isGivenUp = true
-        session.send('remove', ['id', id, 'force', '1'], () => {
-          this.#forget(id)
-          fail(reason)
-        })
-      }
-      const onAbort = () => giveUp(signal?.reason)
-      const afterRemoval = () => {
-        this.#emit(life, { type: 'remove' })
-        if (life.logBytes > 0 && !isLive) {
-          isLogDone = false
-          readLog(false)
-        } else finish()
-      }
-
-      session.hold()
-      const unwatch = life.watch({
-        exited: () => {
-          if (isGivenUp) return
-          if (life.state === 'removed') afterRemoval()
-          // The warden could not remove everything by itself: let it say why.
-          else this.#remove(life, true).then(afterRemoval, fail)
-        },
-        failed: fail,
-      })
-      signal?.addEventListener('abort', onAbort, { once: true })
-      try {
-        session.send('run', words, (error, reply) => {
-          if (error !== undefined) {
-            fail(error)
-            return
-          }
-          if (!reply.ok) {
-            fail(this.#launchError(reply, life))
-            return
-          }
-          life.started()
-          life.learn(reply)
-          this.#emit(life, { type: 'create' })
-          this.#emit(life, { type: 'start' })
-          if (isLive) readLog(true)
-        })
-      } catch (error) {
-        fail(error)
-      }
-    })
+    return runToEnd(this.#context, launch, runOptions)
   }
 
   /**
@@ -338,22 +219,19 @@ export class Engine implements AsyncDisposable {
    * await container.waitForPort(80)
    * await fetch(`http://127.0.0.1:${container.port(80)}/`)
    */
-  async start(options: ContainerOptions, { signal }: StartOptions = {}): Promise<Container> {
-    return this.#launch('run', options, signal)
+  async start(options: ContainerOptions, startOptions: StartOptions = {}): Promise<Container> {
+    return this.#launch('run', options, startOptions)
   }
 
   /** Makes a container without starting it; files can be copied in. Throws as `run`. */
-  async create(options: ContainerOptions, { signal }: StartOptions = {}): Promise<Container> {
-    return this.#launch('create', options, signal)
+  async create(options: ContainerOptions, startOptions: StartOptions = {}): Promise<Container> {
+    return this.#launch('create', options, startOptions)
   }
 
-  async #launch(
-    verb: 'create' | 'run',
-    options: ContainerOptions,
-    signal: AbortSignal | undefined,
-  ): Promise<Container> {
+  async #launch(verb: 'create' | 'run', options: ContainerOptions, startOptions: StartOptions): Promise<Container> {
+    const { signal } = startOptions
     signal?.throwIfAborted()
-    const { life, words } = await this.#prepare(options, false)
+    const { life, words } = await this.#prepare(options, false, startOptions)
     const container = this.#container(life)
     try {
       signal?.throwIfAborted()
@@ -364,12 +242,14 @@ export class Engine implements AsyncDisposable {
             return
           }
           if (!reply.ok) {
-            reject(this.#launchError(reply, life))
+            reject(launchError(reply, life))
             return
           }
           // At once: the next line from the warden may be its exit.
           if (verb === 'run') life.started()
           life.learn(reply)
+          this.#emit(life, { type: 'create' })
+          if (verb === 'run') this.#emit(life, { type: 'start' })
           resolve()
         })
       })
@@ -377,13 +257,42 @@ export class Engine implements AsyncDisposable {
       this.#drop(life)
       throw error
     }
-    this.#emit(life, { type: 'create' })
-    if (verb === 'run') this.#emit(life, { type: 'start' })
     if (signal?.aborted) {
       await container.remove({ force: true })
       throw signal.reason
     }
     return container
+  }
+
+  /**
+   * Lets containers of this engine reach these TCP ports of the host's loopback, at the gateway's address (`host-gateway` of
+   * `extraHosts`). May be called twice for one port; ends with the engine.
+   *
+   * Throws INVALID_OPTION, and PORT_IN_USE for a port that the gateway itself has, such as 53.
+   *
+   * @example
+   * await engine.exposeHostPorts([8080])
+   */
+  async exposeHostPorts(ports: readonly number[]): Promise<void> {
+    for (const port of ports) {
+      if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+        const message = `ports: expected numbers from 1 to 65535, got ${port}`
+        throw new MayflyError('INVALID_OPTION', message, { field: 'ports', value: port })
+      }
+    }
+    await Promise.all(
+      ports.map(async (port) => {
+        const reply = await this.#session.request('expose', ['port', String(port)])
+        if (reply.ok) return
+        const { errno, message } = reply
+        const code = errno === 'EADDRINUSE' ? 'PORT_IN_USE' : errno === 'EOPNOTSUPP' ? 'NOT_SUPPORTED' : 'LAUNCH_FAILED'
+        throw new MayflyError(code, `Cannot let containers reach port ${port} of the host: ${message || errno}`, {
+          value: port,
+          step: reply.step,
+          errno,
+        })
+      }),
+    )
   }
 
   /** Containers that are not removed, running or not. */
@@ -426,17 +335,60 @@ export class Engine implements AsyncDisposable {
   }
 
   /** From options to the words for the warden, with the name taken. A promise only where something has to be waited for. */
-  #prepare(options: ContainerOptions, isRun: boolean): Launch | Promise<Launch> {
+  #prepare(options: ContainerOptions, isRun: boolean, startOptions: StartOptions): Launch | Promise<Launch> {
     if (this.#session.failure) throw this.#session.failure
-    const complete = this.#complete(options)
-    if (complete.name !== undefined) this.#requireFree(complete.name)
-    const layers = this.#rootfs.layers(complete.rootfs)
-    return layers instanceof Promise
-      ? layers.then((directories) => this.#plan(complete, directories, isRun))
-      : this.#plan(complete, layers, isRun)
+    const from = options?.from
+    if (from !== undefined) {
+      checkSnapshot(from)
+      return this.#prepareOf(withSnapshot(options), isRun, startOptions, from)
+    }
+    return this.#prepareOf(options, isRun, startOptions)
   }
 
-  #plan(complete: CompleteContainerOptions, layers: readonly string[], isRun: boolean): Launch | Promise<Launch> {
+  #prepareOf(
+    options: ContainerOptions,
+    isRun: boolean,
+    startOptions: StartOptions,
+    from?: Snapshot,
+  ): Launch | Promise<Launch> {
+    const { image, pull, platform } = options ?? {}
+    if (image === undefined) return this.#prepareFound(options, isRun, startOptions, undefined, from)
+    const request = { image, pull, platform }
+    const known = this.images.recall(request)
+    if (known) return this.#prepareFound(options, isRun, startOptions, known, from)
+    checkContainer(this.#networked(options))
+    return this.images
+      .resolve(request, startOptions)
+      .then((found) => this.#prepareFound(options, isRun, startOptions, found, from))
+  }
+
+  #prepareFound(
+    options: ContainerOptions,
+    isRun: boolean,
+    startOptions: StartOptions,
+    image: ImageFacts | undefined,
+    from: Snapshot | undefined,
+  ): Launch | Promise<Launch> {
+    const complete = this.#complete(options, image)
+    if (complete.name !== undefined) this.#requireFree(complete.name)
+    const layers = this.#rootfs.layers(complete.rootfs)
+    const settled = settleMounts(complete, {
+      ensureVolumes: (names) => this.volumes.ensure(names),
+      resolveImage: (request) => this.images.resolve(request, startOptions),
+      find: (reference) => this.#find(reference).life,
+    })
+    const plan = (ready: CompleteContainerOptions, found: readonly string[]) =>
+      this.#plan(ready, from ? layersFrom(from, found) : found, isRun, options)
+    if (!(settled instanceof Promise) && !(layers instanceof Promise)) return plan(settled, layers)
+    return Promise.all([settled, layers]).then(([ready, found]) => plan(ready, found))
+  }
+
+  #plan(
+    complete: CompleteContainerOptions,
+    layers: readonly string[],
+    isRun: boolean,
+    given: ContainerOptions,
+  ): Launch | Promise<Launch> {
     const id = newId()
     const name = complete.name ?? inventName((candidate) => this.#names.has(candidate))
     this.#requireFree(name)
@@ -446,6 +398,8 @@ export class Engine implements AsyncDisposable {
     for (const message of warnings) this.#warned({ event: 'warning', container: id, message })
     const life = new Life(id, name, complete, identity)
     life.isRun = isRun
+    life.layers = layers
+    life.given = given
     this.#entries.set(id, { life, container: undefined })
     this.#names.set(name, life)
     const launch = { life, words }
@@ -460,8 +414,20 @@ export class Engine implements AsyncDisposable {
     )
   }
 
-  #complete(options: ContainerOptions): CompleteContainerOptions {
-    if (this.#hasNetwork || typeof options !== 'object' || options === null) return validateContainer(options)
+  #complete(options: ContainerOptions, image: ImageFacts | undefined): CompleteContainerOptions {
+    const given = this.#networked(options)
+    if (!image) return validateContainer(given)
+    try {
+      return validateContainer(given, image)
+    } catch (error) {
+      checkContainer(given) // what the caller is to blame for
+      throw imageFault(image.reference, error, options)
+    }
+  }
+
+  /** The options with the network that this engine has. */
+  #networked(options: ContainerOptions): ContainerOptions {
+    if (this.#hasNetwork || typeof options !== 'object' || options === null) return options
     const { network = 'none' } = options
     if (network === 'bridge') {
       throw new MayflyError(
@@ -473,7 +439,15 @@ export class Engine implements AsyncDisposable {
         },
       )
     }
-    return validateContainer({ ...options, network })
+    return { ...options, network }
+  }
+
+  /** A container that was made from the image; one that runs, if there is one. */
+  #imageUser(id: string): { name: string; isRunning: boolean } | undefined {
+    const mountsIt = ({ mounts }: CompleteContainerOptions) =>
+      mounts.some((mount) => mount.type === 'image' && mount.id === id)
+    const users = [...this.#names.values()].filter(({ options }) => options.image?.id === id || mountsIt(options))
+    return users.find(({ isRunning }) => isRunning) ?? users[0]
   }
 
   #requireFree(name: string): void {
@@ -483,10 +457,6 @@ export class Engine implements AsyncDisposable {
       value: name,
       container: name,
     })
-  }
-
-  #launchError(refusal: Refusal, life: Life): MayflyError {
-    return refusalError(refusal, { verb: 'start', container: life.name, options: life.options })
   }
 
   #container(life: Life): Container {

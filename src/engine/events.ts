@@ -42,6 +42,7 @@ export interface LostNotice {
   readonly time: Date
 }
 
+/** What an engine tells of by itself. */
 export type EngineEvent = ContainerEvent | WarningNotice | LostNotice
 
 /** `Omit` that keeps the members of a union apart. */

@@ -33,11 +33,14 @@ export interface ExecResult extends ExecExit {
   readonly isTruncated: boolean
 }
 
+/** A program to be run to its end, with its output kept. */
 export interface ExecBufferedOptions {
   /** Written to the program's stdin, which is then closed. @default an empty stdin */
   readonly input?: string | Uint8Array
   /** Bytes kept of each of stdout and stderr. @default 16777216 */
   readonly maxBytes?: number
+  /** Called with output as it comes, in order. It is collected for the result all the same. */
+  readonly onOutput?: (stream: 'stdout' | 'stderr', piece: Uint8Array) => void
   /** Kills the program and ends the wait with its reason. */
   readonly signal?: AbortSignal
 }
@@ -78,7 +81,7 @@ export async function execBuffered(
   context: EngineContext,
   life: Life,
   options: ExecOptions | readonly string[],
-  { input, maxBytes = DEFAULT_MAX_BYTES, signal }: ExecBufferedOptions,
+  { input, maxBytes = DEFAULT_MAX_BYTES, onOutput, signal }: ExecBufferedOptions,
 ): Promise<ExecResult> {
   signal?.throwIfAborted()
   const given = toExecOptions(options)
@@ -113,7 +116,11 @@ export async function execBuffered(
         over()
         reject(refusalError(reply as Refusal, launch.attempt))
       },
-      data: (stream, piece) => (stream === STDERR ? stderr : stdout).push(piece),
+      data: (stream, piece) => {
+        const isError = stream === STDERR
+        ;(isError ? stderr : stdout).push(piece)
+        onOutput?.(isError ? 'stderr' : 'stdout', piece)
+      },
       notice: (notice) => {
         const exit = toExecExit(notice)
         if (isOver || !exit) return

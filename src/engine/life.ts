@@ -6,10 +6,12 @@
  */
 
 import { MayflyError } from './errors.js'
+import { DEFAULT_NETWORK } from './launch/attachment.js'
 import type { CompleteContainerOptions } from './launch/complete.js'
 import type { NetworkIdentity } from './launch/facts.js'
+import type { ContainerOptions } from './options.js'
 import { signalName } from './signals.js'
-import type { ExitEvent, LaunchFacts, ListenEvent, PublishedFact } from './wire.js'
+import type { ExitEvent, LaunchFacts, LinkFact, ListenEvent, PublishedFact } from './wire.js'
 
 /** `removed`: every trace is gone; only this record, and for a while the log, is left. */
 export type ContainerState = 'created' | 'running' | 'paused' | 'exited' | 'removed'
@@ -52,6 +54,8 @@ export class Life {
   address = ''
   gateway = ''
   ports: readonly PublishedFact[] = []
+  /** Its place on each of its networks, by their ids. */
+  networks: readonly LinkFact[] = []
   /** In the session's PID namespace. */
   pid: number | undefined
   startedAt: Date | undefined
@@ -62,6 +66,10 @@ export class Life {
   isRun = false
   /** While set, an exit is part of a restart and removes nothing. */
   isRestarting = false
+  /** Directories that it stands on, uppermost first. */
+  layers: readonly string[] = []
+  /** Its options as they were given. */
+  given: ContainerOptions | undefined
   /** The removal under way or done. */
   removal: Promise<void> | undefined
   failure: Error | undefined
@@ -102,6 +110,10 @@ export class Life {
     if (facts.address !== undefined) this.address = facts.address
     if (facts.gateway !== undefined) this.gateway = facts.gateway
     if (facts.ports !== undefined) this.ports = facts.ports
+    if (facts.networks !== undefined) this.networks = facts.networks
+    else if (facts.address) {
+      this.networks = [{ network: DEFAULT_NETWORK, address: facts.address, gateway: facts.gateway ?? '' }]
+    }
     if (facts.pid !== undefined) this.pid = facts.pid
     if (facts.startedAt !== undefined) this.startedAt = toDate(facts.startedAt)
   }

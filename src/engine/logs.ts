@@ -18,6 +18,7 @@ export interface LogEntry {
   readonly lostBytes: number
 }
 
+/** Which part of a log, and whether to go on with what comes. */
 export interface LogOptions {
   /** Goes on until the container exits. @default false */
   readonly follow?: boolean
@@ -31,11 +32,14 @@ export interface LogOptions {
   readonly stdout?: boolean
   /** @default true */
   readonly stderr?: boolean
+  /** Waiting for the next piece does not keep node alive. @default false */
+  readonly background?: boolean
   /** Ends the stream with its reason. */
   readonly signal?: AbortSignal
 }
 
-export interface LogTextOptions extends Omit<LogOptions, 'follow'> {
+/** Which part of a log. */
+export interface LogTextOptions extends Omit<LogOptions, 'follow' | 'background'> {
   /** Puts the time before each line, as `docker logs --timestamps`. @default false */
   readonly timestamps?: boolean
   /** Bytes kept at most. @default 33554432 */
@@ -72,7 +76,11 @@ export function openLogs(source: LogSource, options: LogOptions = {}): AsyncIter
   const channel = new Channel<LogEntry>({
     limit: BUFFERED_BYTES,
     onRoom: () => bulk?.resume(),
-    onWaiting: (waiting) => (waiting ? bulk?.hold() : bulk?.release()),
+    onWaiting: (waiting) => {
+      if (options.background) return
+      if (waiting) bulk?.hold()
+      else bulk?.release()
+    },
     onCancel: close,
   })
   if (signal?.aborted) {

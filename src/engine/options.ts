@@ -25,11 +25,11 @@ export interface PublishedPort {
   readonly hostIp?: string
 }
 
-/** A host path or a temporary file system inside the container. */
+/** A host path, a volume, the files of an image or a temporary file system inside the container. */
 export type Mount =
   | {
       readonly type: 'bind'
-      /** Absolute host path that exists. */
+      /** Absolute host path that exists, unless `createSource`. */
       readonly source: string
       /** Absolute path in the container, made when missing. */
       readonly target: string
@@ -37,6 +37,28 @@ export type Mount =
       readonly readonly?: boolean
       /** @default 'rprivate' */
       readonly propagation?: 'rprivate' | 'private' | 'rslave' | 'slave'
+      /** Makes a directory where there is nothing, as `docker run -v` does. @default false: MOUNT_SOURCE_NOT_FOUND */
+      readonly createSource?: boolean
+    }
+  | {
+      readonly type: 'volume'
+      /** Name of the volume, made when missing. @default none: a directory of the container's own, which goes with it */
+      readonly source?: string
+      readonly target: string
+      readonly readonly?: boolean
+      /** An empty volume does not get what the image has at the target. @default false */
+      readonly noCopy?: boolean
+      /** Only this directory or file of the volume, which must be there. */
+      readonly subpath?: string
+    }
+  | {
+      /** The files of an image, read-only. */
+      readonly type: 'image'
+      /** Reference or id; pulled when it is not here. */
+      readonly source: string
+      readonly target: string
+      /** Only this directory or file of it. */
+      readonly subpath?: string
     }
   | {
       readonly type: 'tmpfs'
@@ -49,6 +71,16 @@ export type Mount =
       readonly options?: readonly string[]
     }
 
+/** A container's place on a network. */
+export interface ContainerNetwork {
+  /** Name or id; `bridge` is the default network. */
+  readonly network: string
+  /** Names under which the containers of that network find this one, beside its own. */
+  readonly aliases?: readonly string[]
+  /** A certain IPv4 address of the subnet. @default a free one */
+  readonly address?: string
+}
+
 /** A host device that the container may use. */
 export interface Device {
   readonly host: string
@@ -58,6 +90,7 @@ export interface Device {
   readonly permissions?: string
 }
 
+/** A limit of the kernel for each process: see setrlimit(2). */
 export interface Ulimit {
   readonly soft: number
   /** @default the soft limit */
@@ -82,12 +115,18 @@ export interface ResourceLimits {
   readonly pids?: number
   /** 10 to 1000. */
   readonly blkioWeight?: number
+  /**
+   * Most that it may write to its root file system, in bytes; more is `no space left on device`. What it writes is in memory then, and counts
+   * there. At least 64 KiB.
+   */
+  readonly diskBytes?: number
   readonly deviceReadBps?: readonly DeviceRate[]
   readonly deviceWriteBps?: readonly DeviceRate[]
   readonly deviceReadIops?: readonly DeviceRate[]
   readonly deviceWriteIops?: readonly DeviceRate[]
 }
 
+/** How much of a device may be used in a second. */
 export interface DeviceRate {
   /** Block device, such as `/dev/sda`. */
   readonly path: string
@@ -104,6 +143,7 @@ export interface SeccompProfile {
   readonly syscalls?: readonly SeccompRule[]
 }
 
+/** System calls and what becomes of them, as in Docker’s profiles. */
 export interface SeccompRule {
   readonly names?: readonly string[]
   readonly name?: string
@@ -137,14 +177,55 @@ export interface ProcessOptions {
   readonly privileged?: boolean
 }
 
-export interface ContainerOptions extends ProcessOptions {
-  readonly rootfs: RootFilesystem
+/** Whether an image comes from the registry: when it is not in the store, each time, or not at all. */
+export type PullPolicy = 'missing' | 'always' | 'never'
+
+/** What a container had written, kept as a layer: see `Container.snapshot` and `Engine.prepared`. */
+export interface Snapshot extends AsyncDisposable {
+  /** `undefined`: it goes with its session. */
+  readonly key: string | undefined
+  /** Directories, uppermost first: what was written, and the layers below. @internal */
+  readonly layers: readonly string[]
+  /** Of the container that it was made of, if that is known. @internal */
+  readonly options: ContainerOptions | undefined
+  /** Removes it, unless a container uses it. One without a key goes with its session at the latest. */
+  remove(): Promise<void>
+}
+
+/**
+ * A container: of an image, or of a root file system. What is said here comes before what the image says, as with `docker run`:
+ * `env` and `labels` by name, everything else as a whole.
+ */
+export interface ContainerOptions extends Omit<ProcessOptions, 'command'> {
+  /** Reference (`postgres:16`), id or beginning of an id of an image. What is in the store is used; see `pull`. */
+  readonly image?: string
+  /** Instead of an image. */
+  readonly rootfs?: RootFilesystem
+  /**
+   * Begins with what the container of this snapshot had written. All options are that container's, except for the name and what is given
+   * here; a prepared state with a key knows only its image.
+   */
+  readonly from?: Snapshot
+  /**
+   * Program and arguments; with an entrypoint, the arguments behind it.
+   *
+   * @default the image's command, unless `entrypoint` is given
+   */
+  readonly command?: readonly string[]
+  /** What stands before the command. `[]` = nothing, also where the image says otherwise. @default the image's */
+  readonly entrypoint?: readonly string[]
+  /** @default 'missing' */
+  readonly pull?: PullPolicy
+  /** Platform of the image, such as `linux/arm64`. @default the one in the store, else the host's */
+  readonly platform?: string
+  /** Ports on which the program listens, such as 80 or '53/udp'; publishes nothing. The image's are added. */
+  readonly exposedPorts?: readonly (number | string)[]
   /** Unique in the engine. @default two words made up, such as `brisk_heron` */
   readonly name?: string
   readonly hostname?: string
   readonly domainname?: string
   readonly labels?: Readonly<Record<string, string>>
-  /** Create `workdir` when missing. @default false */
+  /** Create `workdir` when missing. @default true with an image, else false */
   readonly createWorkdir?: boolean
   /** Remove everything at exit. @default true */
   readonly remove?: boolean
@@ -154,6 +235,8 @@ export interface ContainerOptions extends ProcessOptions {
   readonly mounts?: readonly Mount[]
   /** Shorthand: path → mount options, as `docker run --tmpfs`. */
   readonly tmpfs?: Readonly<Record<string, string>>
+  /** The mounts and volumes of other containers, in the same places: names or ids, with `:ro` read-only. Mounts of its own come before. */
+  readonly volumesFrom?: readonly (string | { readonly container: string; readonly readonly?: boolean })[]
   /** /dev/shm in bytes. @default 67108864 */
   readonly shmSizeBytes?: number
   readonly capAdd?: readonly string[]
@@ -177,6 +260,20 @@ export interface ContainerOptions extends ProcessOptions {
   readonly uts?: 'private' | 'host'
   /** @default 'bridge' */
   readonly network?: 'bridge' | 'none' | 'host' | `container:${string}`
+  /**
+   * Networks of `engine.networks`, on each of which it has an address and finds the other containers. The first that is not internal is the way
+   * out.
+   *
+   * @default the default network, `bridge`
+   */
+  readonly networks?: readonly (string | ContainerNetwork)[]
+  /**
+   * TCP ports of this machine that it may reach, also where only its loopback listens: at `host.mayfly.internal`,
+   * `host.docker.internal` or `host.testcontainers.internal`, which is the gateway. `true`: all of them.
+   *
+   * @default none
+   */
+  readonly hostAccess?: { readonly ports: readonly number[] | true }
   /** Further names under which containers of this session find this one. */
   readonly networkAliases?: readonly string[]
   readonly ports?: readonly (number | PublishedPort)[]
@@ -187,8 +284,16 @@ export interface ContainerOptions extends ProcessOptions {
   readonly dnsSearch?: readonly string[]
   readonly dnsOptions?: readonly string[]
   readonly oomScoreAdj?: number
+  /**
+   * Milliseconds by which its clocks that count from the boot (CLOCK_MONOTONIC, CLOCK_BOOTTIME: uptimes, timeouts) are ahead of this machine's,
+   * or behind. The time of day cannot be shifted: Linux has one for all. Timers run as fast as ever.
+   *
+   * @default 0
+   */
+  readonly clockOffsetMs?: number
   /** Bytes of output kept; the oldest goes first. @default 33554432 */
   readonly logBytes?: number
 }
 
+/** A program to be run in a container that runs. */
 export type ExecOptions = ProcessOptions

@@ -145,7 +145,10 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
     case 'publish':
       return judgePublish(refusal, options?.ports)
     case 'archive':
-      return errno === 'ENOENT' || errno === 'ENOTDIR'
+      if (errno === 'ENOSPC' || errno === 'EDQUOT') return { code: 'DISK_FULL' }
+      if (errno === 'EFBIG' || errno === 'E2BIG') return { code: 'ARCHIVE_TOO_LARGE' }
+      // A path that somebody asked for is missing; what an archive lacks, such as a hard link's target, is the archive's fault.
+      return (errno === 'ENOENT' || errno === 'ENOTDIR') && attempt.verb !== 'unpack'
         ? {
             code: 'PATH_NOT_FOUND',
             field: 'path',
@@ -153,6 +156,25 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
             why: `${subject} ${errno === 'ENOENT' ? 'does not exist in it' : 'is not a directory'}`,
           }
         : { code: 'ARCHIVE_INVALID' }
+    case 'clock':
+      return errno === 'ERANGE'
+        ? { code: 'INVALID_OPTION', field: 'clockOffsetMs', value: options?.clockOffsetMs, why: refusal.message }
+        : { code: 'NOT_SUPPORTED', field: 'clockOffsetMs', value: options?.clockOffsetMs, why: describe(refusal) }
+    case 'upper':
+      if (errno === 'ENOSPC' || errno === 'EDQUOT') return { code: 'DISK_FULL' }
+      return errno === 'EOPNOTSUPP' || errno === 'ENOTSUP'
+        ? { code: 'NOT_SUPPORTED', why: refusal.message }
+        : { code: 'LAUNCH_FAILED' }
+    case 'network':
+    case 'gateway':
+    case 'range':
+    case 'subnet':
+    case 'address':
+    case 'host-port':
+    case 'volume':
+      return judgeNetworkOrVolume(refusal, attempt)
+    case 'lock':
+      return { code: errno === 'ENOSPC' || errno === 'EDQUOT' ? 'DISK_FULL' : 'STORE_FAILED' }
     case 'signal':
       return { code: 'INVALID_OPTION', field: 'signal', value: subject }
     default:
@@ -168,6 +190,42 @@ function judgeState({ message }: Refusal, { verb }: Attempt): Verdict {
     code: isRunning ? 'CONTAINER_RUNNING' : 'CONTAINER_NOT_RUNNING',
     why: message || `it is ${isRunning ? 'running' : 'not running'}`,
   }
+}
+
+function judgeNetworkOrVolume({ step, subject, errno, message }: Refusal, { options }: Attempt): Verdict {
+  const why = message || `${subject}: ${errno}`
+  const index = options?.networks?.findIndex((one) => one.network === subject || one.address === subject) ?? -1
+  if (step === 'volume') {
+    const mount = options?.mounts?.findIndex((one) => one.type === 'volume' && subject.endsWith(`/${one.source}`)) ?? -1
+    const field =
+      mount < 0 ? { value: subject } : { field: `mounts[${mount}].source`, value: subject.split('/').at(-1) }
+    return errno === 'ENOENT' ? { code: 'NO_SUCH_VOLUME', ...field, why } : { code: 'MOUNT_FAILED', ...field }
+  }
+  if (step === 'subnet') {
+    const code = errno === 'EADDRINUSE' ? 'SUBNET_IN_USE' : errno === 'EINVAL' ? 'INVALID_OPTION' : 'LAUNCH_FAILED'
+    return { code, field: 'network.subnet', value: subject, why: `subnet ${subject}: ${message || errno}` }
+  }
+  if (step === 'gateway' || step === 'range') {
+    const field = step === 'range' ? 'network.ipRange' : 'network.gateway'
+    return { code: 'INVALID_OPTION', field, value: subject, why: `${step} ${subject}: ${message}` }
+  }
+  if (step === 'address') {
+    const code = errno === 'EADDRINUSE' ? 'ADDRESS_IN_USE' : 'INVALID_OPTION'
+    return { code, field: index < 0 ? 'address' : `networks[${index}].address`, value: subject, why }
+  }
+  if (step === 'host-port') {
+    return { code: errno === 'EINVAL' ? 'INVALID_OPTION' : 'NOT_SUPPORTED', field: 'hostAccess', value: subject, why }
+  }
+  if (errno === 'ESRCH') return judgeJoin({ ok: false, step, subject, errno, message }, options)
+  const codes: Readonly<Record<string, ErrorCode>> = {
+    ENOENT: 'NO_SUCH_NETWORK',
+    EBUSY: 'NETWORK_IN_USE',
+    ENOTSUP: 'NOT_SUPPORTED',
+    EOPNOTSUPP: 'NOT_SUPPORTED',
+    ENOSYS: 'NOT_SUPPORTED',
+  }
+  const code = codes[errno] ?? 'LAUNCH_FAILED'
+  return code === 'LAUNCH_FAILED' ? { code } : { code, value: subject, why }
 }
 
 /** Namespaces of another container can be joined only while it runs. */

@@ -2,29 +2,20 @@
 
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { access, mkdir, open, rename } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { type Readable, Transform, type TransformCallback } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
-import { deleteTree, sendArchive } from './archive.js'
 import { MayflyError } from './errors.js'
 import type { RootFilesystem } from './options.js'
 import type { Session } from './session.js'
-import type { Store } from './store.js'
-
-/**
- * The unpacked tree within its directory of the store. The outer directory is always ours, so that it can be moved; the tree's
- * top belongs to whom the archive says, who in a user namespace is somebody else.
- */
-const TREE = 'tree'
+import { unpackLayer } from './store/layer-archive.js'
+import type { Store } from './store/store.js'
 
 export class RootFilesystems {
   readonly #session: Session
   readonly #store: Store
-  /** Unpacking under way, by digest: containers that start together do it once. */
-  readonly #unpacking = new Map<string, Promise<string>>()
-  #sequence = 0
 
   constructor(session: Session, store: Store) {
     this.#session = session
@@ -40,56 +31,37 @@ export class RootFilesystems {
   layers(rootfs: RootFilesystem): readonly string[] | Promise<readonly string[]> {
     if ('directory' in rootfs) return [resolve(rootfs.directory)]
     if ('layers' in rootfs) return rootfs.layers.map((layer) => resolve(layer)).reverse()
-    return this.#tarLayer(resolve(rootfs.tar)).then((layer) => [join(layer, TREE)])
+    return this.#tarTree(resolve(rootfs.tar)).then((tree) => [tree])
   }
 
-  async #tarLayer(tar: string): Promise<string> {
-    const digest = await this.#store.digestOf(tar).catch((error) => {
+  async #tarTree(tar: string): Promise<string> {
+    try {
+      const digest = await this.#store.digestOf(tar)
+      const { tree } = await this.#store.tars.ensure(digest, (temporary) => this.#unpack(tar, digest, temporary))
+      return tree
+    } catch (error) {
       throw rootfsError(tar, error)
-    })
-    const layer = this.#store.tarLayer(digest)
-    if (await exists(layer)) return layer
-    let unpacking = this.#unpacking.get(digest)
-    if (!unpacking) {
-      unpacking = this.#unpack(tar, digest, layer).finally(() => this.#unpacking.delete(digest))
-      this.#unpacking.set(digest, unpacking)
     }
-    return unpacking
   }
 
-  /** Unpacks in the session's directory, where a crash leaves nothing behind, and moves the whole into place. */
-  async #unpack(tar: string, digest: string, layer: string): Promise<string> {
-    const temporary = join(this.#session.facts.session, `unpack-${++this.#sequence}`)
+  async #unpack(tar: string, digest: string, temporary: string): Promise<{ sizeBytes: number }> {
     const hash = new HashingStream()
     const decoder = await decoderFor(tar)
     const file = createReadStream(tar, { highWaterMark: 1024 * 1024 })
     const flow = decoder ? pipeline(file, hash, decoder) : pipeline(file, hash)
-    flow.catch(() => {}) // told through the last stream, which sendArchive reads
-    const attempt = { verb: 'unpack', container: tar }
-    try {
-      await mkdir(temporary, { mode: 0o700 })
-      await sendArchive(this.#session, 'unpack', ['target', join(temporary, TREE)], decoder ?? hash, attempt)
-      // An archive ends before its file does when something is appended; the digest is of all of it.
-      if (hash.digest() !== digest) {
-        throw new MayflyError('ROOTFS_INVALID', `Root file system ${tar} changed while it was read`, {
-          field: 'rootfs.tar',
-          value: tar,
-        })
-      }
-      await rename(temporary, layer)
-      return layer
-    } catch (error) {
-      await this.#discard(temporary)
-      // Another process was faster. Its layer is complete, or it would not have that name.
-      if (['ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? '') && (await exists(layer)))
-        return layer
-      throw rootfsError(tar, error)
+    flow.catch(() => {}) // told through the last stream, which is read to its end
+    const { bytes } = await unpackLayer(this.#session, join(temporary, 'tree'), decoder ?? hash, {
+      layer: false,
+      name: tar,
+    })
+    // An archive ends before its file does when something is appended; the digest is of all of it.
+    if (hash.digest() !== digest) {
+      throw new MayflyError('ROOTFS_INVALID', `Root file system ${tar} changed while it was read`, {
+        field: 'rootfs.tar',
+        value: tar,
+      })
     }
-  }
-
-  /** What cannot be removed now goes with the session, in whose directory it lies. */
-  async #discard(directory: string): Promise<void> {
-    if (await exists(directory)) await deleteTree(this.#session, directory).catch(() => {})
+    return { sizeBytes: bytes }
   }
 }
 
@@ -159,11 +131,4 @@ class HashingStream extends Transform {
   digest(): string {
     return this.#hash.digest('hex')
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }

@@ -28,6 +28,9 @@ import {
 /** Called once with the reply, or with the reason why there will be none. */
 export type ReplyCallback = (error: unknown, reply: Reply) => void
 
+/** Called once: with the exit, or with the reason why none will be told. */
+export type ExitCallback = (error: unknown, event: ExitEvent | undefined) => void
+
 export interface SessionOptions {
   /** The store's directory. */
   readonly home: string
@@ -62,6 +65,8 @@ export class Session {
   readonly #pending = new Map<number, ReplyCallback>()
   readonly #bulks = new Set<Bulk>()
   readonly #sentPrograms = new Map<string, Promise<void>>()
+  /** By container: whoever waits for its exit besides the listener. */
+  readonly #exits = new Map<string, ExitCallback>()
   #listener: SessionListener | undefined
   #facts: ReadyEvent | undefined
   #opened: { resolve: (session: Session) => void; reject: (error: unknown) => void } | undefined
@@ -242,6 +247,12 @@ export class Session {
     bulk.destroy()
   }
 
+  /** Tells of the exit of a container that is about to be started. Returns how not to be told. */
+  watchExit(container: string, tell: ExitCallback): () => void {
+    this.#exits.set(container, tell)
+    return () => this.#exits.delete(container)
+  }
+
   /** Keeps node alive until `release()`. */
   hold(): void {
     if (this.#holds++ === 0) this.#control.ref()
@@ -321,6 +332,8 @@ export class Session {
     switch (message.event) {
       case 'exit':
         this.#listener?.exited(message)
+        this.#exits.get(message.container)?.(undefined, message)
+        this.#exits.delete(message.container)
         break
       case 'listen':
         this.#listener?.listening(message)
@@ -404,6 +417,8 @@ export class Session {
       this.release()
       done(error, NO_REPLY)
     }
+    for (const tell of this.#exits.values()) tell(error, undefined)
+    this.#exits.clear()
     for (const bulk of [...this.#bulks]) bulk.destroy(error)
     for (const tell of [...this.#unexplained]) tell()
     this.#spare?.destroy()

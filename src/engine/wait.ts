@@ -9,6 +9,7 @@ import { MayflyError } from './errors.js'
 import { type ContainerExit, describeExit, type Life, type ListeningPort } from './life.js'
 import { LineReader, type LogSource, openLogs, readLogText } from './logs.js'
 
+/** What of a log is waited for, and how long. */
 export interface WaitForLogOptions extends WaitOptions {
   /** Lines that have to match. @default 1 */
   readonly times?: number

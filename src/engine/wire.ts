@@ -20,9 +20,25 @@ export interface LaunchFacts {
   readonly address?: string
   readonly gateway?: string
   readonly ports?: readonly PublishedFact[]
+  /** Absent where it is on the default network alone, or on none. */
+  readonly networks?: readonly LinkFact[]
   readonly pid?: number
   /** Nanoseconds since the epoch. */
   readonly startedAt?: string
+}
+
+/** A container's place on one network. */
+export interface LinkFact {
+  readonly network: string
+  readonly address: string
+  readonly gateway: string
+}
+
+/** Facts of a network that was made. */
+export interface NetworkReply {
+  readonly ok: true
+  readonly subnet: string
+  readonly gateway: string
 }
 
 /** A published port as the warden opened it. */

@@ -11,68 +11,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { Bench, type Finished, finished, PROGRAM, printed, whyNoContainers } from '../cli/command.js'
+import { Bench, finished, PROGRAM, printed, whyNoContainers } from '../cli/command.js'
+import { onTerminal as callOnTerminal, missingTerminals, type Seen, type Step } from '../cli/terminal.js'
 
 const why = whyNoContainers() ?? (process.getuid!() === 0 ? undefined : 'limits and mounts are tested as root')
 if (why) console.warn(`skipped: mayfly run with real containers, because ${why}`)
-const hasPython = (() => {
-  try {
-    execFileSync('python3', ['-c', 'import pty, termios, fcntl'], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  }
-})()
-if (!hasPython) console.warn('skipped: terminals, because python3 makes them here and is missing')
-
-/**
- * Runs a command on a terminal of its own. Steps: {"wait": text}, {"send": text}, {"size": [rows, columns]}, {"signal": number}.
- * Prints JSON: what was seen, the exit status, and whether the terminal is afterwards as it was.
- */
-const TERMINAL = `
-import fcntl, json, os, pty, select, signal, struct, sys, termios, time
-words, steps = json.loads(sys.argv[1]), json.loads(sys.argv[2])
-resize = lambda fd, size: fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', size[0], size[1], 0, 0))
-master, slave = pty.openpty()
-resize(slave, (30, 90))
-before = termios.tcgetattr(slave)
-pid = os.fork()
-if pid == 0:
-    os.close(master)
-    os.setsid()
-    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-    for fd in (0, 1, 2): os.dup2(slave, fd)
-    os.execvp(words[0], words)
-seen, mark, status, deadline = '', 0, None, time.time() + 25
-def read(timeout):
-    global seen
-    if select.select([master], [], [], timeout)[0]:
-        try: seen += os.read(master, 65536).decode('utf8', 'replace')
-        except OSError: pass
-for step in steps:
-    if 'wait' in step:
-        while step['wait'] not in seen[mark:] and time.time() < deadline: read(0.05)
-        found = seen.find(step['wait'], mark)
-        if found < 0: break
-        mark = found + len(step['wait'])
-    if 'send' in step: os.write(master, step['send'].encode())
-    if 'size' in step: resize(slave, step['size'])
-    if 'signal' in step: os.kill(pid, step['signal'])
-while status is None and time.time() < deadline:
-    read(0.05)
-    done, raw = os.waitpid(pid, os.WNOHANG)
-    if done: status = os.waitstatus_to_exitcode(raw)
-if status is None: os.kill(pid, signal.SIGKILL)
-for _ in range(5): read(0.02)
-print(json.dumps({'seen': seen, 'status': status, 'restored': termios.tcgetattr(slave) == before}))
-`
-
-interface Seen {
-  readonly seen: string
-  readonly status: number | null
-  readonly restored: boolean
-}
-type Step = { wait: string } | { send: string } | { size: [number, number] } | { signal: number }
+const noTerminals = missingTerminals()
+if (noTerminals) console.warn(`skipped: terminals, because ${noTerminals}`)
 
 describe.skipIf(why)('mayfly', () => {
   let bench: Bench
@@ -305,29 +250,16 @@ describe.skipIf(why)('mayfly', () => {
     })
   })
 
-  describe.skipIf(!hasPython)('on a terminal', () => {
-    const onTerminal = async (
+  describe.skipIf(noTerminals)('on a terminal', () => {
+    const onTerminal = (
       flags: readonly string[],
       command: readonly string[],
       steps: readonly Step[],
     ): Promise<Seen> => {
-      const words = [
-        process.execPath,
-        PROGRAM,
-        'run',
-        '--network',
-        'none',
-        '--rootfs',
-        bench.rootfs,
-        ...flags,
-        ...command,
-      ]
-      const child = spawn('python3', ['-c', TERMINAL, JSON.stringify(words), JSON.stringify(steps)], {
-        env: { ...process.env, MAYFLY_HOME: bench.home },
+      const run = ['run', '--network', 'none', '--rootfs', bench.rootfs]
+      return callOnTerminal([process.execPath, PROGRAM, ...run, ...flags, ...command], steps, {
+        MAYFLY_HOME: bench.home,
       })
-      const { stdout, stderr }: Finished = await finished(child)
-      if (!stdout) throw new Error(stderr)
-      return JSON.parse(stdout)
     }
 
     test('gives its size on, and every change of it, and restores the mode', async () => {

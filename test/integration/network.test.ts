@@ -497,6 +497,7 @@ function reach(host: string, port: number): Promise<boolean> {
       socket.destroy()
       resolve(true)
     })
-    socket.once('error', () => resolve(false))
+    // A listener that leads to nobody accepts and resets, and the reset may be seen first.
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNRESET'))
   })
 }

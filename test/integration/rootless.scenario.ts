@@ -10,6 +10,9 @@ export interface Verbs {
   open(options: { home?: string }): EngineInfo
   run(options: ContainerOptions): RunResult
   start(options: ContainerOptions): { ports: Record<string, number>; address: string }
+  network(options: { name: string; internal?: boolean }): { subnet: string; gateway: string }
+  connect(to: { name: string; network: string }): string
+  removeVolume(of: { name: string }): null
   exec(of: { name: string; command: string[] }): { exitCode: number; stdout: string }
   logs(of: { name: string }): string
   waitForPort(of: { name: string; port: number }): null
@@ -40,6 +43,18 @@ const verbs: { [V in keyof Verbs]: (argument: never) => Promise<unknown> | unkno
     const container = await engine.start(options)
     const ports = container.ports.map(({ container: inside, protocol, host }) => [`${inside}/${protocol}`, host])
     return { ports: Object.fromEntries(ports), address: container.address }
+  },
+  network: async (options: Parameters<Verbs['network']>[0]) => {
+    const { subnet, gateway } = await engine.networks.create(options)
+    return { subnet, gateway }
+  },
+  connect: async ({ name, network }: Parameters<Verbs['connect']>[0]) => {
+    await engine.networks.connect(name, network)
+    return engine.get(name).addressOn(network)
+  },
+  removeVolume: async ({ name }: { name: string }) => {
+    await engine.volumes.remove(name)
+    return null
   },
   exec: ({ name, command }: Parameters<Verbs['exec']>[0]) => engine.get(name).exec(command),
   logs: ({ name }: { name: string }) => engine.get(name).logText(),

@@ -171,6 +171,47 @@ describe.each(modes)('as an ordinary user with ids "$ids"', ({ ids, range, skip 
       expect(await engine.talk({ port: ports['53/udp']!, protocol: 'udp', word: 'hello' })).toBe('hello')
     })
 
+    test('has networks that are apart, and a way into them', async () => {
+      const command = ['nc', '-ll', '-p', '80', '-e', 'echo', 'here']
+      const sleeper = ['sleep', '1000']
+      await engine.network({ name: 'one' })
+      await engine.network({ name: 'inner', internal: true })
+      const server = await engine.start({ rootfs, name: 'server', command, networks: ['one'], ports: [80] })
+      const hidden = await engine.start({ rootfs, name: 'hidden', command, networks: ['inner'], ports: [80] })
+      await engine.start({ rootfs, name: 'client', command: sleeper, networks: ['one'] })
+      await engine.waitForPort({ name: 'hidden', port: 80 })
+      await engine.waitForPort({ name: 'server', port: 80 })
+      const ask = async (name: string, host: string) =>
+        (await engine.exec({ name, command: ['nc', '-w', '1', host, '80'] })).stdout
+      expect(await ask('client', 'server')).toBe('here\n')
+      expect(await ask('client', 'hidden')).toBe('')
+      expect(await ask('client', hidden.address)).toBe('')
+      expect(await engine.talk({ port: hidden.ports['80/tcp']!, protocol: 'tcp', word: '' })).toBe('here\n')
+      expect(await engine.connect({ name: 'client', network: 'inner' })).toMatch(/^\d+\.\d+\.\d+\.\d+$/)
+      expect(await ask('client', 'hidden')).toBe('here\n')
+      expect(await ask('client', server.address)).toBe('here\n')
+    })
+
+    test('reaches the ports of this machine that it is allowed', async () => {
+      const port = await engine.serve({ address: '127.0.0.1' })
+      const ask = (ports: number[]) =>
+        sh(`nc -w 1 host.docker.internal ${port}`, ports.length > 0 ? { hostAccess: { ports } } : {})
+      expect(await ask([port])).toMatchObject({ stdout: 'outside\n' })
+      expect(await ask([port === 1024 ? 1025 : 1024])).toMatchObject({ stdout: '' })
+      expect(await sh(`nc -w 1 ${info.gateway} ${port}`)).toMatchObject({ stdout: '' })
+    })
+
+    test('keeps volumes, and fills them with what is in the image', async () => {
+      const mounts = [{ type: 'volume', source: 'kept', target: '/home' }] as const
+      expect((await sh('ls /home; echo mine >/home/own', { mounts })).stdout).toBe('alice\n')
+      expect((await sh('ls /home; cat /home/own', { mounts })).stdout).toBe('alice\nown\nmine\n')
+      const untilTold = ['sh', '-c', 'trap exit TERM; while :; do sleep 0.1; done']
+      await engine.start({ rootfs, name: 'user', command: untilTold, mounts })
+      await expect(engine.removeVolume({ name: 'kept' })).rejects.toEqual(code('VOLUME_IN_USE'))
+      await engine.stop({ name: 'user' })
+      await engine.removeVolume({ name: 'kept' })
+    })
+
     test('finds containers by their names', async () => {
       await engine.start({
         rootfs,

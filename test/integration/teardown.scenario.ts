@@ -58,6 +58,13 @@ function kinds(): Record<string, Partial<ContainerOptions> & Pick<ContainerOptio
     files: { command: sh(FILES) },
     terminal: { command: ['sh'], tty: true, stdin: true },
     init: { command: sh('sleep 1000 & sleep 1000 & wait'), init: true },
+    networked: {
+      command: ['httpd', '-f', '-p', '80'],
+      ports: [80],
+      networks: ['apart', 'bridge'],
+      hostAccess: { ports: true },
+      mounts: [{ type: 'volume', source: 'stays', target: '/volume' }],
+    },
     host: { command: ['sleep', '1000'], network: 'host' },
     // Where the session's PID namespace is not around them, their parent-death signal is not either.
     pids: { command: sh('setsid sleep 1000 & exec su alice -c "sleep 1000"'), pid: 'host' },
@@ -89,6 +96,8 @@ function kinds(): Record<string, Partial<ContainerOptions> & Pick<ContainerOptio
 
 async function startAll(engine: Engine): Promise<{ facts: Started; clients: Socket[] }> {
   const entries = Object.entries(kinds())
+  await engine.networks.create({ name: 'apart' })
+  await engine.networks.create({ name: 'unused', internal: true })
   const start = ([name, options]: (typeof entries)[number]) => {
     const env = { KIND: `${settings.prefix}${name}` }
     return engine.start({ name, rootfs: { directory: settings.rootfs }, env, ...options })

@@ -11,8 +11,9 @@ export async function bundleScenario(source: string, outfile: string): Promise<v
     entryPoints: [source],
     outfile,
     bundle: true,
-    packages: 'external',
     format: 'esm',
+    // What is bundled as CommonJS asks for node's modules in its way.
+    banner: { js: `import { createRequire } from 'node:module'\nconst require = createRequire(import.meta.url)` },
     platform: 'node',
     target: 'node20.19',
   })

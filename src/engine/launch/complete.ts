@@ -5,6 +5,7 @@
  * everything is frozen. `undefined` is left only where the engine, not the caller, knows the value.
  */
 
+import type { ImageConfig } from '../image/config.js'
 import type { NamespaceMode, ResourceLimits, RootFilesystem, SeccompProfile } from '../options.js'
 
 /** A terminal's size in character cells. */
@@ -15,6 +16,7 @@ export interface TerminalSize {
 
 /** What a container's first process and an exec have in common. */
 export interface CompleteProcessOptions {
+  /** Program and arguments; of a container, the entrypoint included. */
   readonly command: readonly string[]
   readonly env: Readonly<Record<string, string>>
   readonly groups: readonly string[]
@@ -40,7 +42,7 @@ export interface CompletePort {
   readonly hostIp: string
 }
 
-/** A bind mount, always recursive, or a temporary file system. Paths are absolute and without `.` and `..`. */
+/** A bind mount, always recursive, a named volume, an image, a directory of another container, or a temporary file system. Paths are absolute and without `.` and `..`. */
 export type CompleteMount =
   | {
       readonly type: 'bind'
@@ -48,6 +50,34 @@ export type CompleteMount =
       readonly target: string
       readonly readonly: boolean
       readonly propagation: 'rprivate' | 'private' | 'rslave' | 'slave'
+      /** Makes it, a directory, when it is missing. */
+      readonly createSource: boolean
+    }
+  | {
+      readonly type: 'volume'
+      readonly source: string
+      readonly target: string
+      readonly readonly: boolean
+      readonly noCopy: boolean
+      /** Relative, without `..`. */
+      readonly subpath: string | undefined
+    }
+  | {
+      readonly type: 'image'
+      readonly source: string
+      readonly target: string
+      readonly subpath: string | undefined
+      /** Directories, uppermost first, and the image's id: known when it has been found, else empty. */
+      readonly layers: readonly string[]
+      readonly id: string
+    }
+  | {
+      /** A directory of another container, by its id. */
+      readonly type: 'shared'
+      readonly container: string
+      readonly source: string
+      readonly target: string
+      readonly readonly: boolean
     }
   | {
       readonly type: 'tmpfs'
@@ -57,6 +87,21 @@ export type CompleteMount =
       /** Such as `size=65536k`. */
       readonly data: readonly string[]
     }
+
+/** A container whose mounts another one has, too. */
+export interface CompleteVolumesFrom {
+  /** Name or id. */
+  readonly container: string
+  readonly readonly: boolean
+}
+
+/** A container's place on a network. */
+export interface CompleteAttachment {
+  /** Name or id. */
+  readonly network: string
+  readonly aliases: readonly string[]
+  readonly address: string | undefined
+}
 
 /** A device that the caller named. */
 export interface CompleteDevice {
@@ -72,9 +117,33 @@ export interface CompleteUlimit {
   readonly hard: number
 }
 
+/** A port that the program listens on. */
+export interface ExposedPort {
+  readonly port: number
+  readonly protocol: 'tcp' | 'udp' | 'sctp'
+}
+
+/** The image of a container. */
+export interface ContainerImage {
+  /** As the caller named it. */
+  readonly reference: string
+  /** `sha256:…`, the digest of its config. */
+  readonly id: string
+  /** `runtimeConfig` (image.ts) gives the part that says what runs, with what the caller said instead. */
+  readonly config: ImageConfig
+}
+
 /** Options of a container. */
 export interface CompleteContainerOptions extends CompleteProcessOptions {
+  /** `undefined` with a root file system of the caller's. */
+  readonly image: ContainerImage | undefined
   readonly rootfs: RootFilesystem
+  /** The first words of `command`: what is not of the command's as Docker has it. */
+  readonly entrypoint: readonly string[]
+  /** Without doubles, in order. */
+  readonly exposedPorts: readonly ExposedPort[]
+  /** Directories, the image's and others, that are to be there and writable. */
+  readonly volumes: readonly string[]
   /** `undefined`: the engine makes one up. */
   readonly name: string | undefined
   /** `undefined`: the first 12 digits of the id. */
@@ -89,6 +158,7 @@ export interface CompleteContainerOptions extends CompleteProcessOptions {
   readonly readonlyRootfs: boolean
   /** The shorthand `tmpfs` included. */
   readonly mounts: readonly CompleteMount[]
+  readonly volumesFrom: readonly CompleteVolumesFrom[]
   readonly shmSizeBytes: number
   /** `CAP_…` names or `ALL`. */
   readonly capAdd: readonly string[]
@@ -108,6 +178,10 @@ export interface CompleteContainerOptions extends CompleteProcessOptions {
   readonly ipc: NamespaceMode
   readonly uts: 'private' | 'host'
   readonly network: 'bridge' | 'none' | 'host' | `container:${string}`
+  /** Empty: the default network. */
+  readonly networks: readonly CompleteAttachment[]
+  /** `*` = every port. */
+  readonly hostAccess: readonly (number | '*')[]
   readonly networkAliases: readonly string[]
   readonly ports: readonly CompletePort[]
   readonly extraHosts: Readonly<Record<string, string>>
@@ -115,5 +189,6 @@ export interface CompleteContainerOptions extends CompleteProcessOptions {
   readonly dnsSearch: readonly string[]
   readonly dnsOptions: readonly string[]
   readonly oomScoreAdj: number | undefined
+  readonly clockOffsetMs: number
   readonly logBytes: number
 }

@@ -30,6 +30,12 @@ export interface JoinedContainer {
   readonly address: string
 }
 
+/** A network of the session. */
+export interface NetworkFacts {
+  readonly id: string
+  readonly isInternal: boolean
+}
+
 /** The host, read once by `readHost()`. */
 export interface HostFacts {
   /** `process.arch`. */
@@ -62,4 +68,8 @@ export interface SessionFacts extends HostFacts {
   readonly cgroups: 'v1' | 'v2' | 'hybrid' | 'none'
   /** The container with this name, id or unambiguous start of an id. Throws NO_SUCH_CONTAINER. */
   container(reference: string): JoinedContainer
+  /** The network with this name, id or unambiguous start of an id. Throws NO_SUCH_NETWORK. */
+  network(reference: string): NetworkFacts
+  /** Directory of the named volumes. */
+  readonly volumes: string
 }

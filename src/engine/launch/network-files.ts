@@ -50,12 +50,16 @@ export function networkIdentity(options: CompleteContainerOptions, facts: Sessio
   }
 }
 
-function hostsFile(base: string, { extraHosts }: CompleteContainerOptions): string {
+/** This machine, for a container that may reach a port of it. */
+const HOST_NAMES = 'host.mayfly.internal host.testcontainers.internal host.docker.internal'
+
+function hostsFile(base: string, { extraHosts, hostAccess }: CompleteContainerOptions): string {
   const begun = base === '' || base.endsWith('\n') ? base : `${base}\n`
   const lines = Object.entries(extraHosts).map(
     ([name, address]) => `${address === 'host-gateway' ? '@GATEWAY@' : address}\t${name}\n`,
   )
-  return begun + lines.join('')
+  const host = hostAccess.length > 0 ? `@GATEWAY@\t${HOST_NAMES}\n` : ''
+  return begun + lines.join('') + host
 }
 
 function resolvConf(options: CompleteContainerOptions, facts: SessionFacts): string {

@@ -6,6 +6,7 @@
 import { MayflyError } from '../errors.js'
 import type { DeviceRate } from '../options.js'
 import { capabilityNames, limitCapabilities, resolveCapabilities } from './capabilities.js'
+import { refuse } from './check.js'
 import type {
   CompleteContainerOptions,
   CompleteExecOptions,
@@ -71,6 +72,7 @@ export function planLaunch(options: CompleteContainerOptions, facts: SessionFact
     ...flag('rm', options.remove),
     ...pairs('layer', target.layers),
     ...(options.scratch === 'memory' ? ['upper', 'memory'] : []),
+    ...(options.limits.diskBytes === undefined ? [] : ['upper-bytes', String(options.limits.diskBytes)]),
     ...flag('readonly', options.readonlyRootfs),
     ...planMounts(options, facts),
     ...devices,
@@ -93,12 +95,15 @@ export function planLaunch(options: CompleteContainerOptions, facts: SessionFact
     ...(options.oomScoreAdj === undefined ? [] : ['oom-score-adj', String(options.oomScoreAdj)]),
     ...pairs('sysctl', assignments(options.sysctls)),
     ...planNamespaces(options, facts),
+    ...planNetworks(options, facts),
+    ...pairs('host-port', options.hostAccess.map(String)),
     ...pairs('dns-name', options.networkAliases),
     ...pairs(
       'publish',
       options.ports.map(({ protocol, hostIp, host, container }) => `${protocol}:${hostIp}:${host}:${container}`),
     ),
     ...pairs('limit', planLimits(options, facts)),
+    ...(options.clockOffsetMs === 0 ? [] : ['clock-offset', String(options.clockOffsetMs * 1_000_000)]),
     ...flag('init', options.init),
     'log-bytes',
     String(options.logBytes),
@@ -159,16 +164,56 @@ function planProcess({ command, tty, stdin }: CompleteProcessOptions, hostname: 
   ]
 }
 
-/** A mount of the caller takes the place of the default one at its target, and follows the mounts that it may lie in. */
+/**
+ * A mount of the caller takes the place of the default one at its target, and follows the mounts that it may lie in. A volume of the
+ * image is left out where the caller mounts something over it or binds what it lies in: a directory of the host stays as it is.
+ */
 function planMounts(options: CompleteContainerOptions, facts: SessionFacts): string[] {
   const taken = new Set(options.mounts.map(({ target }) => target))
   const defaults = defaultMounts(options, facts).filter(({ target }) => !taken.has(target))
-  const depth = ({ target }: CompleteMount) => target.split('/').length
-  const own = [...options.mounts].sort((a, b) => depth(a) - depth(b))
-  return [...defaults.flatMap(({ words }) => words), ...own.flatMap(planMount)]
+  const depth = ({ target }: { readonly target: string }) => target.split('/').length
+  const volumes = options.volumes.filter(
+    (path) => !taken.has(path) && !options.mounts.some((one) => isBindOver(one, path)),
+  )
+  const own = [...options.mounts, ...volumes.map((target) => ({ type: 'anonymous', target }) as const)].sort(
+    (a, b) => depth(a) - depth(b),
+  )
+  return [...defaults.flatMap(({ words }) => words), ...own.flatMap((mount) => planMount(mount, facts))]
 }
 
-function planMount(mount: CompleteMount): string[] {
+function isBindOver({ type, target }: CompleteMount, path: string): boolean {
+  return type !== 'tmpfs' && path.startsWith(`${target}/`)
+}
+
+type PlannedMount = CompleteMount | { readonly type: 'anonymous'; readonly target: string }
+
+function planMount(mount: PlannedMount, facts: SessionFacts): string[] {
+  if (mount.type === 'anonymous') return ['mount', 'volume', 'target', mount.target]
+  if (mount.type === 'volume') {
+    const directory = `${facts.volumes}/${mount.source}`
+    const part = mount.subpath
+    return [
+      ...['mount', 'bind', 'source', part === undefined ? `${directory}/data` : `/${part}`],
+      ...(part === undefined ? [] : ['source-root', `${directory}/data`]),
+      ...['target', mount.target, 'options', `private${mount.readonly ? ',ro' : ''}`],
+      ...(mount.noCopy || part !== undefined ? [] : ['fill', `${directory}/filling`]),
+      ...['hold', directory],
+    ]
+  }
+  if (mount.type === 'image') {
+    return [
+      ...['mount', 'image', ...pairs('image-layer', mount.layers)],
+      ...(mount.subpath === undefined ? [] : ['source', `/${mount.subpath}`]),
+      ...['target', mount.target, 'options', 'private,ro', ...pairs('hold', mount.layers)],
+    ]
+  }
+  if (mount.type === 'shared') {
+    const { container, source, target, readonly } = mount
+    return [
+      ...['mount', 'bind', 'source', source, 'source-root', `container:${container}`],
+      ...['target', target, 'options', `private${readonly ? ',ro' : ''}`],
+    ]
+  }
   if (mount.type === 'bind') {
     const options = `rec,${mount.propagation}${mount.readonly ? ',ro' : ''}`
     return ['mount', 'bind', 'source', mount.source, 'target', mount.target, 'options', options]
@@ -265,6 +310,23 @@ function planNamespaces({ pid, ipc, uts, network }: CompleteContainerOptions, fa
     ...keep('uts', uts, 'private'),
     ...keep('net', network, 'bridge'),
   ]
+}
+
+function planNetworks({ networks, hostAccess }: CompleteContainerOptions, facts: SessionFacts): string[] {
+  const found = networks.map((one) => ({ ...one, ...facts.network(one.network) }))
+  for (const [index, { id, network }] of found.entries()) {
+    if (found.findIndex((other) => other.id === id) < index) {
+      refuse(`networks[${index}].network`, network, 'expected each network once')
+    }
+  }
+  if (hostAccess.length > 0 && found.length > 0 && found.every(({ isInternal }) => isInternal)) {
+    refuse('hostAccess', hostAccess.join(', '), 'there is no way to the host from internal networks')
+  }
+  return found.flatMap(({ id, aliases, address }) => [
+    ...['network', id],
+    ...pairs('alias', aliases),
+    ...(address === undefined ? [] : ['address', address]),
+  ])
 }
 
 const CPU_PERIOD_US = 100_000

@@ -5,9 +5,9 @@
  * What only the machine can tell (does the path exist, is the port free, is there such a user in the image) is not asked here.
  */
 
-import { isIP } from 'node:net'
-import { posix } from 'node:path'
-import type { SeccompProfile } from '../options.js'
+import { parsePlatform } from '../image/platform.js'
+import type { ContainerOptions, SeccompProfile } from '../options.js'
+import { address, attachment, DEFAULT_NETWORK, domain, referenceName } from './attachment.js'
 import { normalizeCapability } from './capabilities.js'
 import {
   boolean,
@@ -33,30 +33,66 @@ import type {
   CompleteContainerOptions,
   CompleteDevice,
   CompleteExecOptions,
-  CompleteMount,
   CompletePort,
   CompleteProcessOptions,
   CompleteUlimit,
+  ExposedPort,
   TerminalSize,
 } from './complete.js'
+import { type ImageFacts, withImage } from './image.js'
+import { absolutePath, checkMountTargets, mount, tmpfsShorthand, volumesFrom } from './mounts.js'
 import { checkProfile } from './seccomp/rules.js'
 import { parseSignal } from './signal.js'
 
 export { parseSignal }
 
 /**
- * Checks and completes the options of a container. The result is new and frozen; `options` stays as it is.
+ * Checks and completes the options of a container. The result is new and frozen; `options` stays as it is. With `image` in
+ * them, that image must have been found.
  *
  * Throws {@link MayflyError}: INVALID_OPTION, ARGUMENTS_TOO_LONG, or SYSCTL_REFUSED for a setting that is not the container's own.
  * `field` and `value` say which; values of `env` and of `command` are never shown.
  */
-export function validateContainer(options: unknown): CompleteContainerOptions {
-  const { tmpfs, ...given } = containerShape(options, '')
-  const complete = { ...given, mounts: Object.freeze([...given.mounts, ...tmpfs]) }
+export function validateContainer(options: unknown, image?: ImageFacts): CompleteContainerOptions {
+  const isObject = typeof options === 'object' && options !== null
+  const whole = image && isObject ? withImage(options as ContainerOptions, image) : options
+  const { tmpfs, pull: _pull, platform: _platform, ...given } = containerShape(whole, '')
+  const isOfImage = given.image !== undefined
+  if (isOfImage && given.rootfs !== undefined) {
+    refuse('image', given.image, 'expected an image or a root file system, not both', 'leave out `rootfs`')
+  }
+  if (!isOfImage && given.rootfs === undefined) {
+    refuse('rootfs', undefined, 'expected { directory }, { layers } or { tar }', 'or name an `image` instead')
+  }
+  for (const option of isOfImage ? [] : (['pull', 'platform'] as const)) {
+    const value = (options as ContainerOptions)[option]
+    if (value !== undefined) refuse(option, value, 'is of use only with `image`')
+  }
+  const all = [...given.mounts, ...tmpfs]
+  checkMountTargets(all)
+  const mounts = all.filter((one) => one.type !== 'anonymous')
+  const anonymous = all.flatMap((one) => (one.type === 'anonymous' ? [one.target] : []))
+  const complete = {
+    ...given,
+    image: image && Object.freeze({ reference: image.reference, id: image.id, config: image.config }),
+    rootfs: given.rootfs ?? Object.freeze({ layers: image?.layers ?? EMPTY_LIST }),
+    volumes: Object.freeze([...new Set([...(image?.defaults.volumes ?? []), ...anonymous])]),
+    command: Object.freeze([...given.entrypoint, ...(given.command ?? [])]),
+    mounts: Object.freeze(mounts),
+  }
+  if (!isOfImage || image) checkCommand(given.entrypoint, given.command, image)
   checkSize(complete)
-  checkMountTargets(complete.mounts)
   checkTogether(complete)
   return Object.freeze(complete)
+}
+
+/**
+ * Checks the options before their image is known, as far as that is possible: nothing is fetched for a container that cannot be.
+ *
+ * Throws as {@link validateContainer}.
+ */
+export function checkContainer(options: unknown): void {
+  validateContainer(options)
 }
 
 /** Checks and completes the options of `exec`, as {@link validateContainer} does. */
@@ -75,6 +111,8 @@ const MAX_STRINGS = 30_000
 
 const KIB = 1024
 const UINT16_MAX = 65_535
+/** 73 years: a quarter of what the kernel counts in nanoseconds. */
+const MAX_CLOCK_MS = 73 * 365 * 86_400_000
 const INT32_MAX = 2_147_483_647
 
 // --- Process ---------------------------------------------------------------------------------------------------------------
@@ -84,6 +122,15 @@ const command: Check<readonly string[]> = (value, field) => {
   if (words.length === 0) return refuseUnseen(field, 'expected a program and its arguments, got an empty array')
   if (words[0] === '') return refuseUnseen(`${field}[0]`, 'the name of the program is empty')
   return words
+}
+
+/** Of a container: entrypoint and command together are what a program and its arguments must be. */
+function checkCommand(entrypoint: readonly string[], words: readonly string[] | undefined, image?: ImageFacts): void {
+  if (entrypoint.length > 0) {
+    if (entrypoint[0] === '') refuseUnseen('entrypoint[0]', 'the name of the program is empty')
+  } else if (!image) command(words, 'command')
+  else if (words?.length) command(words, 'command')
+  else refuseUnseen('command', `image "${image.reference}" has no command of its own: say what to run`)
 }
 
 const environmentName: Check<string> = (name) => {
@@ -117,14 +164,6 @@ const user: Check<string> = (value, field) => {
 
 const group: Check<string> = (value, field) => account(string(value, field), String(value), 'group', field)
 
-/** An absolute path, without `.`, `..` and doubled slashes. */
-const absolutePath: Check<string> = (value, field) => {
-  const text = string(value, field)
-  if (!text.startsWith('/')) return refuse(field, text, 'expected an absolute path')
-  const path = posix.normalize(text)
-  return path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path
-}
-
 /** Not normalized: with `..` after a symlink, only the kernel knows what it means. */
 const workdir: Check<string> = (value, field) => {
   const text = string(value, field)
@@ -144,7 +183,6 @@ const EMPTY_LIST: readonly never[] = Object.freeze([])
 const EMPTY_RECORD: Readonly<Record<string, never>> = Object.freeze({})
 
 const processFields = {
-  command,
   env: defaulted(record(environmentName, secret), EMPTY_RECORD),
   groups: defaulted(list(group), EMPTY_LIST),
   tty: defaulted(terminal, false as const),
@@ -152,7 +190,7 @@ const processFields = {
   privileged: defaulted(boolean, false),
 }
 
-const execShape = shape({ ...processFields, user: optional(user), workdir: optional(workdir) })
+const execShape = shape({ command, ...processFields, user: optional(user), workdir: optional(workdir) })
 
 /** Refuses what execve(2) would, while we still know whether it was the command or the environment. */
 function checkSize({ command: argv, env }: CompleteProcessOptions): void {
@@ -212,86 +250,6 @@ const rootfs: Check<CompleteContainerOptions['rootfs']> = (value, field) => {
   const chosen = kinds.filter((kind) => (value as Record<string, unknown>)[kind] !== undefined)
   if (chosen.length !== 1) return refuse(field, value, `${expected}, one of them`)
   return rootfsKinds[chosen[0]!](value, field)
-}
-
-/** /proc must be what the kernel says (CVE-2019-19921, CVE-2025-52881); the warden refuses it too, where a symlink leads there. */
-const mountTarget: Check<string> = (value, field) => {
-  const path = absolutePath(value, field)
-  if (path === '/') return refuse(field, value, 'nothing can be mounted over the root')
-  const isOfProc = path === '/proc' || path.startsWith('/proc/')
-  return isOfProc ? refuse(field, value, 'nothing can be mounted over /proc') : path
-}
-
-const bindShape = shape({
-  type: oneOf('bind'),
-  source: absolutePath,
-  target: mountTarget,
-  readonly: defaulted(boolean, false),
-  propagation: defaulted(oneOf('rprivate', 'private', 'rslave', 'slave'), 'rprivate' as const),
-})
-
-const tmpfsShape = shape({
-  type: oneOf('tmpfs'),
-  target: mountTarget,
-  sizeBytes: optional(integer(1)),
-  mode: optional(integer(0, 0o7777)),
-  options: defaulted(list(string), EMPTY_LIST),
-})
-
-const mount: Check<CompleteMount> = (value, field) => {
-  const type = (value as { type?: unknown } | null | undefined)?.type
-  if (type === 'bind') return bindShape(value, field)
-  if (type !== 'tmpfs') return refuse(member(field, 'type'), type, "expected 'bind' or 'tmpfs'")
-  const { target, sizeBytes, mode, options } = tmpfsShape(value, field)
-  const sized = [
-    ...options,
-    ...(sizeBytes === undefined ? [] : [`size=${sizeBytes}`]),
-    ...(mode === undefined ? [] : [`mode=${mode.toString(8)}`]),
-  ]
-  return temporary(target, sized, member(field, 'options'))
-}
-
-/** `docker run --tmpfs /run:rw,size=64m`, as an object. */
-const tmpfsShorthand: Check<readonly CompleteMount[]> = (value, field) =>
-  Object.freeze(
-    Object.entries(record(string, string)(value, field)).map(([path, options]) => {
-      const at = member(field, path)
-      const words = options.split(',').filter((word) => word !== '')
-      return temporary(mountTarget(path, at), words, at)
-    }),
-  )
-
-/** Flags in pairs: the later of the two wins, and the first of a pair needs no word. */
-const FLAG_PAIRS: Readonly<Record<string, string>> = { rw: 'ro', suid: 'nosuid', dev: 'nodev', exec: 'noexec' }
-const OTHER_FLAGS = ['noatime', 'relatime', 'strictatime']
-const TMPFS_DATA =
-  /^(size=\d+[kKmMgG%]?|nr_blocks=\d+[kKmMgG]?|nr_inodes=\d+[kKmMgG]?|mode=0?[0-7]{3,4}|[ug]id=\d{1,10}|huge=(never|always|within_size|advise))$/
-
-/** Flags begin as Docker's: nosuid, nodev, noexec. */
-function temporary(target: string, words: readonly string[], field: string): CompleteMount {
-  const flags = new Set(['nosuid', 'nodev', 'noexec'])
-  const data = new Map<string, string>()
-  for (const word of words) {
-    const opposite = Object.hasOwn(FLAG_PAIRS, word) ? FLAG_PAIRS[word] : undefined
-    if (opposite) flags.delete(opposite)
-    else if (Object.values(FLAG_PAIRS).includes(word) || OTHER_FLAGS.includes(word)) flags.add(word)
-    else if (TMPFS_DATA.test(word)) data.set(word.split('=')[0]!, word)
-    else refuse(field, word, 'expected options of tmpfs such as noexec, size=64m or mode=1777')
-  }
-  return Object.freeze({
-    type: 'tmpfs',
-    target,
-    flags: Object.freeze([...flags]),
-    data: Object.freeze([...data.values()]),
-  })
-}
-
-function checkMountTargets(mounts: readonly CompleteMount[]): void {
-  const seen = new Set<string>()
-  for (const [index, { target }] of mounts.entries()) {
-    if (seen.has(target)) refuse(`mounts[${index}].target`, target, 'expected one mount for each target')
-    seen.add(target)
-  }
 }
 
 const deviceShape = shape({
@@ -427,6 +385,7 @@ const limitsShape = sparse({
   cpusetMems: optional(processors),
   pids: optional((value, field) => (value === -1 ? -1 : integer(1, INT32_MAX)(value, field))),
   blkioWeight: optional(integer(10, 1000)),
+  diskBytes: optional(integer(64 * KIB, 2 ** 50)),
   deviceReadBps: rates,
   deviceWriteBps: rates,
   deviceReadIops: rates,
@@ -434,20 +393,6 @@ const limitsShape = sparse({
 })
 
 // --- Network ---------------------------------------------------------------------------------------------------------------
-
-/** Labels of letters, digits, `-` and (as tests have them) `_`; hostname(7) allows 64 bytes in all. */
-const LABELS = /^[a-z\d_]([\w-]{0,61}[a-z\d_])?(\.[a-z\d_]([\w-]{0,61}[a-z\d_])?)*$/i
-
-function domain(what: string, most: number): Check<string> {
-  return (value, field) => {
-    const text = string(value, field)
-    if (text.length > most) return refuse(field, text, `expected at most ${most} characters`)
-    return LABELS.test(text) ? text : refuse(field, text, `expected ${what} of letters, digits and hyphens`)
-  }
-}
-
-const address: Check<string> = (value, field) =>
-  isIP(string(value, field)) ? (value as string) : refuse(field, value, 'expected an IP address')
 
 const portShape = shape({
   container: integer(1, UINT16_MAX),
@@ -472,20 +417,61 @@ function namespaceMode<const T extends string>(...modes: readonly T[]): Check<T 
   }
 }
 
-const containerName: Check<string> = (value, field) => {
-  const text = string(value, field)
-  if (text.length > 253) return refuse(field, text, 'expected at most 253 characters')
-  return CONTAINER_NAME.test(text)
-    ? text
-    : refuse(field, text, 'expected a letter or digit, then letters, digits, _, . and -')
-}
+const hostAccessShape = shape({
+  ports: (value, field): readonly (number | '*')[] =>
+    value === true ? Object.freeze(['*'] as const) : list(hostPort)(value, field),
+})
+const hostAccess: Check<readonly (number | '*')[]> = (value, field) => hostAccessShape(value, field).ports
+
+/** At the gateway this one is the name server's. */
+const NAME_SERVER_PORT = 53
+const hostPort: Check<number> = (value, field) =>
+  value === NAME_SERVER_PORT
+    ? refuse(field, value, "port 53 of the gateway is the session's name server")
+    : integer(1, UINT16_MAX)(value, field)
 
 // --- Container -------------------------------------------------------------------------------------------------------------
 
+/** Which image is meant is for the store to tell. */
+const imageName: Check<string> = (value, field) =>
+  string(value, field) === '' ? refuse(field, value, 'expected a reference such as postgres:16') : (value as string)
+
+const platform: Check<string> = (value, field) => {
+  parsePlatform(string(value, field))
+  return value as string
+}
+
+/** 80, '80', '53/udp', '8000-8010/tcp'. */
+const exposedPort: Check<readonly ExposedPort[]> = (value, field) => {
+  const [, first, last = first, protocol = 'tcp'] =
+    /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i.exec(
+      typeof value === 'number' ? `${value}` : string(value, field),
+    ) ?? []
+  const [from, to] = [Number(first), Number(last)]
+  if (!(from >= 1 && from <= to && to <= UINT16_MAX)) {
+    return refuse(field, value, `expected a port from 1 to ${UINT16_MAX} such as 80 or '53/udp'`)
+  }
+  const kind = protocol.toLowerCase() as ExposedPort['protocol']
+  return Array.from({ length: to - from + 1 }, (_, index) => Object.freeze({ port: from + index, protocol: kind }))
+}
+
+const exposedPorts: Check<readonly ExposedPort[]> = (value, field) => {
+  const all = new Map(
+    list(exposedPort)(value, field).flatMap((ports) => ports.map((one) => [`${one.port}/${one.protocol}`, one])),
+  )
+  return Object.freeze([...all.values()].sort((a, b) => a.port - b.port || (a.protocol < b.protocol ? -1 : 1)))
+}
+
 const containerShape = shape({
+  command: optional(list(secret)),
   ...processFields,
-  rootfs,
-  name: optional(containerName),
+  image: optional(imageName),
+  rootfs: optional(rootfs),
+  entrypoint: defaulted(list(secret), EMPTY_LIST),
+  pull: optional(oneOf('missing', 'always', 'never')),
+  platform: optional(platform),
+  exposedPorts: defaulted(exposedPorts, EMPTY_LIST),
+  name: optional(referenceName),
   hostname: optional(domain('a host name', 64)),
   domainname: optional(domain('a domain name', 64)),
   user: defaulted(user, '0'),
@@ -497,6 +483,7 @@ const containerShape = shape({
   readonlyRootfs: defaulted(boolean, false),
   mounts: defaulted(list(mount), EMPTY_LIST),
   tmpfs: defaulted(tmpfsShorthand, EMPTY_LIST),
+  volumesFrom: defaulted(list(volumesFrom), EMPTY_LIST),
   shmSizeBytes: defaulted(integer(4096), 64 * KIB * KIB),
   capAdd: defaulted(list(capability), EMPTY_LIST),
   capDrop: defaulted(list(capability), EMPTY_LIST),
@@ -513,6 +500,8 @@ const containerShape = shape({
   ipc: defaulted(namespaceMode('private', 'host'), 'private' as const),
   uts: defaulted(oneOf('private', 'host'), 'private' as const),
   network: defaulted(namespaceMode('bridge', 'none', 'host'), 'bridge' as const),
+  networks: defaulted(list(attachment), EMPTY_LIST),
+  hostAccess: defaulted(hostAccess, EMPTY_LIST),
   networkAliases: defaulted(list(domain('a name', 253)), EMPTY_LIST),
   ports: defaulted(list(port), EMPTY_LIST),
   extraHosts: defaulted(
@@ -526,6 +515,7 @@ const containerShape = shape({
   ),
   dnsOptions: defaulted(list(pattern('an option of resolv.conf such as ndots:1', /^[a-z][\w:.-]*$/i)), EMPTY_LIST),
   oomScoreAdj: optional(integer(-1000, 1000)),
+  clockOffsetMs: defaulted(integer(-MAX_CLOCK_MS, MAX_CLOCK_MS), 0),
   logBytes: defaulted(integer(4096, 2 ** 40), 32 * KIB * KIB),
 })
 
@@ -535,8 +525,23 @@ function overlap(one: string, other: string): boolean {
   return one === other || (one === '*' && isLoopback(other)) || (other === '*' && isLoopback(one))
 }
 
+/** Networks of its own it can only have where it has no other's, or none. */
+function checkNetworks({ network, networks, hostAccess }: CompleteContainerOptions): void {
+  if (network !== DEFAULT_NETWORK) {
+    if (networks.length > 0)
+      refuse('networks', networks.map((one) => one.network).join(', '), `cannot be had with network '${network}'`)
+    if (hostAccess.length > 0) refuse('hostAccess', hostAccess.join(', '), `is not possible with network '${network}'`)
+  }
+  for (const [index, one] of networks.entries()) {
+    if (networks.findIndex((other) => other.network === one.network) < index) {
+      refuse(`networks[${index}].network`, one.network, 'expected each network once')
+    }
+  }
+}
+
 /** Options that are right alone and wrong together. */
 function checkTogether(options: CompleteContainerOptions): void {
+  checkNetworks(options)
   const { network, ports, limits, uts, hostname, sysctls, ipc, domainname } = options
   if (ports.length > 0 && network !== 'bridge') {
     refuse('ports', ports.map((one) => one.container).join(', '), `no port can be published with network '${network}'`)
@@ -546,6 +551,9 @@ function checkTogether(options: CompleteContainerOptions): void {
     if (host !== 0 && ports.slice(0, index).some(isSame)) {
       refuse(`ports[${index}].host`, host, 'expected each port of the host once')
     }
+  }
+  if (options.clockOffsetMs !== 0 && options.pid === 'host') {
+    refuse('clockOffsetMs', options.clockOffsetMs, "is not possible with pid 'host'")
   }
   if (uts === 'host' && (hostname !== undefined || domainname !== undefined)) {
     refuse('hostname', hostname ?? domainname, "cannot be set with uts 'host': the host's would change")

@@ -51,6 +51,11 @@ const FACTS: SessionFacts = {
     if (reference === ID) return { id: ID, address: '', identity: { ...OTHER.identity, hostname: 'me' } }
     throw new MayflyError('NO_SUCH_CONTAINER', `there is no container ${reference}`)
   },
+  network(reference) {
+    if (!['bridge', 'back', 'ba', 'inner'].includes(reference)) throw new MayflyError('NO_SUCH_NETWORK', reference)
+    return { id: reference === 'bridge' ? reference : reference.slice(0, 2), isInternal: reference === 'inner' }
+  },
+  volumes: '/store/volumes',
 }
 
 const launch = (options: object = {}, facts: Partial<SessionFacts> = {}) =>

@@ -20,7 +20,11 @@ function refusal(more: object): MayflyError {
 describe('validateContainer', () => {
   it('completes everything with its default', () => {
     expect(complete()).toEqual({
+      image: undefined,
       rootfs: { directory: '/srv/root' },
+      entrypoint: [],
+      exposedPorts: [],
+      volumes: [],
       command: ['true'],
       env: {},
       groups: [],
@@ -54,6 +58,8 @@ describe('validateContainer', () => {
       ipc: 'private',
       uts: 'private',
       network: 'bridge',
+      networks: [],
+      hostAccess: [],
       networkAliases: [],
       ports: [],
       extraHosts: {},

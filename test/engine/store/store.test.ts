@@ -3,7 +3,8 @@ import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { Store, storeHome } from '../../src/engine/store.js'
+import { Store, storeHome } from '../../../src/engine/store/store.js'
+import { openStore } from './support.js'
 
 let directory: string
 
@@ -37,8 +38,7 @@ test('refuses a relative home', () => {
 })
 
 test('digests a file once, and anew when it changes', async () => {
-  const store = new Store(join(directory, 'home'))
-  await store.prepare()
+  const { store, close } = await openStore(join(directory, 'home'))
   const file = join(directory, 'file')
   await writeFile(file, 'one')
   expect(await store.digestOf(file)).toBe(sha256('one'))
@@ -52,15 +52,28 @@ test('digests a file once, and anew when it changes', async () => {
   await writeFile(file, 'six')
   await utimes(file, 1, 1)
   expect(await store.digestOf(file)).toBe(sha256('six'))
+  await close()
 })
 
 test('takes no notice of a record that is not whole', async () => {
-  const store = new Store(join(directory, 'home'))
-  await store.prepare()
+  const { store, close } = await openStore(join(directory, 'home'))
   const file = join(directory, 'file')
   await writeFile(file, 'one')
   await store.digestOf(file)
   const [entry] = await readdir(join(store.home, 'cache', 'digests'))
   await writeFile(join(store.home, 'cache', 'digests', entry!), 'ab')
   expect(await store.digestOf(file)).toBe(sha256('one'))
+  await close()
+})
+
+test('can be read without a session, and says so when it is written to', async () => {
+  const home = join(directory, 'home')
+  const store = new Store(home)
+  expect(await store.images.list()).toEqual([])
+  expect(await store.images.resolve('postgres')).toBeUndefined()
+  await store.prepare()
+  expect(await store.images.list()).toEqual([])
+  await writeFile(join(directory, 'file'), 'one')
+  expect(await store.digestOf(join(directory, 'file'))).toBe(sha256('one'))
+  await expect(store.blobs.put(Buffer.from('x'))).rejects.toThrow(/opened for reading/)
 })

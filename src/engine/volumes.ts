@@ -1,0 +1,195 @@
+/**
+ * Named volumes: directories of the store that outlive containers, shared by all engines of a user.
+ *
+ *     volumes/<name>/data           what containers see
+ *     volumes/<name>/volume.json    who made it, and when
+ *     volumes/<name>/filling        guards the copy of what an image has in its place (native/volume.c)
+ *
+ * A container holds a lock on the directory from its creation to its removal, in whatever process, so a volume in use is found so by the kernel.
+ */
+
+import { chmod, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { MayflyError } from './errors.js'
+import { newId } from './ids.js'
+import { volumeName } from './launch/attachment.js'
+import { defaulted, optional, record, refuse, shape, string } from './launch/check.js'
+import type { Session } from './session.js'
+import { reap } from './store/layer-archive.js'
+import type { Store } from './store/store.js'
+
+/** A volume to be made. */
+export interface VolumeOptions {
+  /** As Docker's: letters, digits and `_.-`. @default 64 hexadecimal digits */
+  readonly name?: string
+  /** Only `local`. @default 'local' */
+  readonly driver?: string
+  readonly labels?: Readonly<Record<string, string>>
+}
+
+/** A volume: it stays when the engine ends, until it is removed. */
+export interface Volume {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly createdAt: Date
+  /** Its name was made up: `prune` removes it once no container uses it. */
+  readonly isAnonymous: boolean
+  /** Removes it with all that is in it. May be called twice. Throws VOLUME_IN_USE. */
+  remove(): Promise<void>
+}
+
+/** Which unused volumes are removed. */
+export interface VolumePruneOptions {
+  /** Those with a name of their own, too. @default false */
+  readonly all?: boolean
+}
+
+const optionsShape = shape({
+  name: optional(volumeName),
+  driver: optional((value, field) =>
+    string(value, field) === 'local'
+      ? 'local'
+      : refuse(field, value, "the only driver here is 'local'", undefined, 'NOT_SUPPORTED'),
+  ),
+  labels: defaulted(record(string, string), Object.freeze({})),
+})
+
+/** Where the volumes of a store lie. */
+export function volumesDirectory(home: string): string {
+  return join(home, 'volumes')
+}
+
+/**
+ * The volumes of a store, as `engine.volumes`.
+ *
+ * @example
+ * const volume = await engine.volumes.create({ name: 'cache' })
+ * await engine.run({ image: 'alpine', command: ['touch', '/cache/a'], mounts: [{ type: 'volume', source: 'cache', target: '/cache' }] })
+ * await volume.remove()
+ */
+export class Volumes {
+  readonly #session: Session
+  readonly #store: Store
+  readonly #directory: string
+
+  /** @internal */
+  constructor(session: Session, store: Store) {
+    this.#session = session
+    this.#store = store
+    this.#directory = volumesDirectory(store.home)
+  }
+
+  /** Makes a volume. One that is there under that name is returned as it is, as Docker does. Throws INVALID_OPTION, and NOT_SUPPORTED for other drivers. */
+  async create(options: VolumeOptions = {}, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Volume> {
+    signal?.throwIfAborted()
+    const { name, labels } = optionsShape(options, 'volume')
+    return this.#ensure(name ?? newId(), labels, name === undefined)
+  }
+
+  /** All of the store, by name. */
+  async list(): Promise<Volume[]> {
+    const names = await readdir(this.#directory).catch(ifMissing([]))
+    const volumes = await Promise.all(names.sort().map((name) => this.#read(name)))
+    return volumes.filter((one) => one !== undefined)
+  }
+
+  /** Throws NO_SUCH_VOLUME. */
+  async get(name: string): Promise<Volume> {
+    const volume = await this.#read(volumeName(name, 'name'))
+    if (volume) return volume
+    throw noSuchVolume(name)
+  }
+
+  /** Removes a volume with all that is in it. Throws NO_SUCH_VOLUME, and VOLUME_IN_USE while a container has it. */
+  async remove(name: string): Promise<void> {
+    await (await this.get(name)).remove()
+  }
+
+  /** Removes the volumes that no container uses. Resolves to their names. */
+  async prune({ all = false }: VolumePruneOptions = {}): Promise<string[]> {
+    const removed: string[] = []
+    for (const volume of await this.list()) {
+      if (!all && !volume.isAnonymous) continue
+      if (await this.#tryRemove(volume.name)) removed.push(volume.name)
+    }
+    return removed
+  }
+
+  /** Makes those that are missing. @internal */
+  async ensure(names: readonly string[]): Promise<void> {
+    await Promise.all(names.map((name) => this.#ensure(name, {}, false)))
+  }
+
+  async #ensure(name: string, labels: Readonly<Record<string, string>>, isAnonymous: boolean): Promise<Volume> {
+    const known = await this.#read(name)
+    if (known) return known
+    const facts = { name, labels, createdAt: new Date().toISOString(), isAnonymous }
+    const temporary = await this.#store.temporary()
+    await mkdir(join(temporary, 'data'), { recursive: true })
+    await chmod(join(temporary, 'data'), 0o755) // whatever the umask
+    await writeFile(join(temporary, 'volume.json'), `${JSON.stringify(facts)}\n`)
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 })
+    try {
+      await rename(temporary, join(this.#directory, name))
+    } catch (error) {
+      await this.#store.discard(temporary)
+      const { code } = error as NodeJS.ErrnoException
+      if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error
+    }
+    return (await this.#read(name)) ?? this.#volume(facts) // somebody else's, if that was faster
+  }
+
+  async #read(name: string): Promise<Volume | undefined> {
+    const path = join(this.#directory, name, 'volume.json')
+    const text = await readFile(path, 'utf8').catch(ifMissing(undefined))
+    if (text === undefined) return undefined
+    try {
+      return this.#volume({ ...(JSON.parse(text) as VolumeFacts), name })
+    } catch (error) {
+      const message = `Volume "${name}" cannot be read: ${(error as Error).message}`
+      throw new MayflyError('STORE_DAMAGED', message, { path }, { cause: error })
+    }
+  }
+
+  #volume({ name, labels, createdAt, isAnonymous }: VolumeFacts): Volume {
+    return Object.freeze({
+      name,
+      labels: Object.freeze({ ...labels }),
+      createdAt: new Date(createdAt),
+      isAnonymous,
+      remove: async () => {
+        if (await this.#tryRemove(name)) return
+        const message = `Cannot remove volume "${name}": a container uses it`
+        throw new MayflyError('VOLUME_IN_USE', message, { value: name, hint: 'remove the container first' })
+      },
+    })
+  }
+
+  /** False while a container has it. */
+  async #tryRemove(name: string): Promise<boolean> {
+    try {
+      return (await reap(this.#session, join(this.#directory, name))) === 'reaped'
+    } catch (error) {
+      if (error instanceof MayflyError && error.errno === 'ENOENT') return true
+      throw error
+    }
+  }
+}
+
+interface VolumeFacts {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly createdAt: string
+  readonly isAnonymous: boolean
+}
+
+function noSuchVolume(name: string): MayflyError {
+  return new MayflyError('NO_SUCH_VOLUME', `There is no volume "${name}"`, { value: name })
+}
+
+function ifMissing<T>(instead: T): (error: NodeJS.ErrnoException) => T {
+  return (error) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return instead
+    throw error
+  }
+}
