@@ -1,0 +1,43 @@
+/** Functions that are called at the turns of a container's life, without a class of one's own. */
+
+import type { ContainerSpec, Inspection } from './backends/backend.js'
+import { MayflyError } from './engine/errors.js'
+import { nearest } from './engine/launch/check.js'
+import type { StartedTestContainer } from './started-container.js'
+
+/** Each is awaited. One that throws fails the start, or is thrown by `stop()` when the container is gone. */
+export interface Hooks {
+  /** Before it is made; the spec is final. */
+  readonly beforeCreate?: (spec: ContainerSpec) => unknown
+  /** It exists and does not run; files have not been copied yet. */
+  readonly created?: (containerId: string) => unknown
+  /** Its program was started; it is not ready. */
+  readonly starting?: (inspection: Inspection) => unknown
+  /** It is ready; `start()` resolves after this. */
+  readonly started?: (container: StartedTestContainer) => unknown
+  /** It is about to be stopped. */
+  readonly stopping?: (container: StartedTestContainer) => unknown
+  /** It has been stopped. */
+  readonly stopped?: (container: StartedTestContainer) => unknown
+}
+
+const NAMES = ['beforeCreate', 'created', 'starting', 'started', 'stopping', 'stopped']
+
+/** Throws INVALID_OPTION. */
+export function checkHooks(hooks: Hooks): Hooks {
+  for (const [name, hook] of Object.entries(hooks)) {
+    if (!NAMES.includes(name)) {
+      const near = nearest(name, NAMES)
+      const question = near ? `; did you mean ${near}?` : ''
+      throw new MayflyError('INVALID_OPTION', `hooks.${name}: there is no such hook${question}`, {
+        field: `hooks.${name}`,
+      })
+    }
+    if (hook !== undefined && typeof hook !== 'function') {
+      throw new MayflyError('INVALID_OPTION', `hooks.${name}: expected a function, got ${typeof hook}`, {
+        field: `hooks.${name}`,
+      })
+    }
+  }
+  return Object.freeze({ ...hooks })
+}

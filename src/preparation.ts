@@ -1,0 +1,138 @@
+/**
+ * Prepared states: what a service has made of an empty container, kept so that later starts begin with it.
+ *
+ * The first start of a database initialises, runs the init scripts and the migrations. That is done once, in a container of its own, which is
+ * then stopped cleanly and whose files are kept under a key of everything they depend on: the image, what runs in it and how, the files
+ * copied in, the migrations, the fixture's version. Whoever starts the same finds the state, in any process.
+ */
+
+import { createHash } from 'node:crypto'
+import type { Backend, BackendContainer, BackendState, ContainerSpec, ImageFacts } from './backends/backend.js'
+import { entriesOf } from './copy.js'
+import type { Definition } from './definition.js'
+import { type Migration, migrationKey } from './migrations.js'
+import type { Preparable } from './preparation-options.js'
+import { CompositeWaitStrategy } from './wait/composite.js'
+import { LogMessageWaitStrategy } from './wait/log-message.js'
+import type { WaitStrategy } from './wait/strategy.js'
+
+/** What is prepared, and how. */
+export interface PreparationRequest {
+  readonly backend: Backend
+  readonly definition: Definition
+  readonly spec: ContainerSpec
+  readonly image: ImageFacts
+  readonly preparable: Preparable
+  /** Makes a container ready, with the files copied in, upon a state if there is one, and runs these migrations. */
+  readonly bringUp: (
+    spec: ContainerSpec,
+    from: BackendState | undefined,
+    migrations: readonly Migration[],
+    signal: AbortSignal,
+  ) => Promise<BackendContainer>
+}
+
+/**
+ * Whether starts of this definition begin with a prepared state. Not if what happens in it is not all known, or does not happen in its own
+ * files: mounts, streams that can be read once, hooks that see the container before it is ready; nor where a line of the log is
+ * waited for, which a server that begins with its data may not print.
+ */
+export function isPrepared(definition: Definition, preparable: Preparable, isHooked: boolean): boolean {
+  const { isOn, key, migrations } = definition.preparation
+  if (!(isOn ?? (preparable.byDefault || key !== undefined || migrations.length > 0))) return false
+  const { copies, mounts, hooks, waitStrategy } = definition
+  const isOnce = copies.archives.length > 0 || copies.contents.some(({ content }) => isStream(content))
+  const areHooked = isHooked || hooks.some(({ created, starting }) => created !== undefined || starting !== undefined)
+  return mounts.length === 0 && !isOnce && !areHooked && !readsLog(waitStrategy)
+}
+
+function isStream(content: unknown): boolean {
+  return typeof content === 'object' && !(content instanceof Uint8Array)
+}
+
+function readsLog(strategy: WaitStrategy | undefined): boolean {
+  if (strategy instanceof CompositeWaitStrategy) return strategy.parts.some(readsLog)
+  return strategy instanceof LogMessageWaitStrategy
+}
+
+/** States that only this process may use, since functions without a key made them. */
+const ofSession = new WeakMap<Backend, Map<string, Promise<BackendState>>>()
+
+/** The state to begin with: found, or made now. Throws what making it throws; then nothing is kept. */
+export async function preparedState(request: PreparationRequest, signal: AbortSignal): Promise<BackendState> {
+  const { migrations } = request.definition.preparation
+  const keys = await Promise.all(migrations.map(migrationKey))
+  const key = await keyOf(
+    request,
+    keys.map(({ text }) => text),
+  )
+  if (keys.every(({ isLasting }) => isLasting)) return lastingState(request, key, migrations, signal)
+  const states = ofSession.get(request.backend) ?? new Map<string, Promise<BackendState>>()
+  ofSession.set(request.backend, states)
+  const known = states.get(key)
+  if (known) return known
+  const making = sessionState(request, signal)
+  states.set(key, making)
+  making.catch(() => states.delete(key))
+  return making
+}
+
+async function lastingState(
+  request: PreparationRequest,
+  key: string,
+  migrations: readonly Migration[],
+  signal: AbortSignal,
+): Promise<BackendState> {
+  const { backend, preparable, bringUp } = request
+  const found = backend.findState(key)
+  if (found) return found
+  const spec = specToPrepare(request)
+  const make = (own: AbortSignal) => bringUp(spec, undefined, migrations, own)
+  return backend.prepareState(key, make, { timeoutMs: preparable.stopTimeoutMs, signal })
+}
+
+/** Upon the lasting state without migrations, so that at least that is shared. */
+async function sessionState(request: PreparationRequest, signal: AbortSignal): Promise<BackendState> {
+  const { preparable, bringUp, definition } = request
+  const from = await lastingState(request, await keyOf(request, []), [], signal)
+  const container = await bringUp(specToPrepare(request), from, definition.preparation.migrations, signal)
+  try {
+    return await container.keepState({ timeoutMs: preparable.stopTimeoutMs, stay: false, signal })
+  } finally {
+    await container.remove({ force: true, volumes: true })
+  }
+}
+
+/** Nobody is to find it, and no port of the host is to be taken from who wants it. */
+function specToPrepare({ spec, preparable, image }: PreparationRequest): ContainerSpec {
+  const { name: _name, ...rest } = preparable.first?.(spec, image) ?? spec
+  const stopSignal = spec.stopSignal ?? preparable.stopSignal
+  return Object.freeze({
+    ...rest,
+    ...(stopSignal === undefined ? {} : { stopSignal }),
+    ports: spec.ports.map(({ host: _host, ...port }) => port),
+    networks: spec.networks.map(({ network }) => ({ network, aliases: [] })),
+  })
+}
+
+/** Everything that the state depends on. What only the outside sees is not in it: name, labels, ports, networks. */
+async function keyOf({ definition, spec, image, preparable }: PreparationRequest, migrations: readonly string[]) {
+  const { name: _name, labels: _labels, ports: _ports, networks: _networks, image: _image, ...inside } = spec
+  const facts = { preparable: preparable.version, image: image.id, inside, key: definition.preparation.key, migrations }
+  const hash = createHash('sha256').update(JSON.stringify(sorted(facts)))
+  for await (const { path, type, mode, link, content } of entriesOf(definition.copies)) {
+    hash.update(`\0${path}\0${type}\0${mode}\0${link ?? ''}\0`)
+    const own = createHash('sha256')
+    for await (const piece of content?.() ?? []) own.update(piece)
+    hash.update(own.digest())
+  }
+  return hash.digest('hex')
+}
+
+/** With keys in order: what is equal is to have one text. */
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted)
+  if (typeof value !== 'object' || value === null) return value
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))
+  return Object.fromEntries(entries.map(([name, one]) => [name, sorted(one)]))
+}

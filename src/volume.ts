@@ -1,0 +1,57 @@
+/** Volumes: directories that several containers share, or that outlive one. */
+
+import type { BackendVolume, VolumeOptions } from './backends/backend.js'
+import { currentBackend } from './backends/current.js'
+import { textsByName } from './checks.js'
+import { type Check, optional, sparse, string } from './engine/launch/check.js'
+
+const shape = sparse({ name: optional(string), labels: optional(textsByName) }) as Check<VolumeOptions>
+
+/**
+ * A volume to be made.
+ *
+ * @example
+ * import { GenericContainer, Volume } from 'mayfly'
+ *
+ * await using data = await new Volume().start()
+ * await using writer = await new GenericContainer('redis:8').withVolumes({ volume: data, target: '/data' }).start()
+ */
+export class Volume {
+  readonly #options: VolumeOptions
+
+  /** Throws INVALID_OPTION. */
+  constructor(options: VolumeOptions = {}) {
+    this.#options = shape(options, 'volume')
+  }
+
+  /** Makes it. Throws NAME_TAKEN. */
+  async start({ signal }: { readonly signal?: AbortSignal } = {}): Promise<StartedVolume> {
+    const backend = await currentBackend()
+    return new StartedVolume(await backend.createVolume(this.#options, signal ? { signal } : {}))
+  }
+}
+
+/** A volume that is there. */
+export class StartedVolume implements AsyncDisposable {
+  readonly #volume: BackendVolume
+
+  /** @internal */
+  constructor(volume: BackendVolume) {
+    this.#volume = volume
+  }
+
+  /** As given, or one made up. */
+  getName(): string {
+    return this.#volume.name
+  }
+
+  /** Removes it with everything in it. May be called twice. */
+  stop(): Promise<void> {
+    return this.#volume.remove()
+  }
+
+  /** Removes it. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop()
+  }
+}

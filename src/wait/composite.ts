@@ -1,0 +1,73 @@
+/** Several waits together. */
+
+import { runStrategy } from './run.js'
+import { AbstractWaitStrategy, checkTimeout, type WaitControl, type WaitStrategy, type WaitTarget } from './strategy.js'
+
+/** See `Wait.forAll` and `Wait.forAny`. */
+export class CompositeWaitStrategy extends AbstractWaitStrategy {
+  protected readonly strategies: readonly WaitStrategy[]
+  protected readonly mode: 'all' | 'any'
+  protected readonly deadlineMs: number | undefined = undefined
+  protected override readonly what: string
+  // Each part sees to it that a container that dies ends it, or that an exit is what it waits for.
+  protected override readonly mayExit = true
+
+  constructor(strategies: readonly WaitStrategy[], mode: 'all' | 'any') {
+    super()
+    this.strategies = Object.freeze([...strategies])
+    this.mode = mode
+    this.what = mode === 'all' ? 'all of its conditions' : 'any of its conditions'
+  }
+
+  /** @internal */
+  override again(): WaitStrategy {
+    return this.with({ strategies: this.strategies.map((strategy) => strategy.again?.() ?? strategy) })
+  }
+
+  /** @internal */
+  get parts(): readonly WaitStrategy[] {
+    return this.strategies
+  }
+
+  /** Milliseconds for all of it, whatever the timeouts of its parts are. @default none */
+  withDeadline(deadlineMs: number): this {
+    return this.with({ deadlineMs: checkTimeout('deadline', deadlineMs) })
+  }
+
+  /** For the parts that have no timeout of their own. @default 60000 */
+  override withStartupTimeout(startupTimeoutMs: number): this {
+    checkTimeout('startupTimeout', startupTimeoutMs)
+    const strategies = this.strategies.map((strategy) =>
+      strategy.isStartupTimeoutSet?.() ? strategy : (strategy.withStartupTimeout?.(startupTimeoutMs) ?? strategy),
+    )
+    return this.with({ strategies, startupTimeoutMs })
+  }
+
+  /** The parts have timeouts; all together has one only with a deadline. */
+  override getStartupTimeout(): number {
+    return this.deadlineMs ?? Number.POSITIVE_INFINITY
+  }
+
+  protected override async check(target: WaitTarget, { signal }: WaitControl): Promise<void> {
+    const controller = new AbortController()
+    const onAbort = () => controller.abort(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    const fallback = this.startupTimeoutMs === undefined ? {} : { timeoutMs: this.startupTimeoutMs }
+    const parts = this.strategies.map((strategy) =>
+      runStrategy(strategy, target, { ...fallback, signal: controller.signal }),
+    )
+    try {
+      if (this.mode === 'all' || parts.length === 0) await Promise.all(parts)
+      else {
+        // The last reason is as good as the others, and alone it can be read.
+        await Promise.any(parts).catch((error: AggregateError) => {
+          throw error.errors.at(-1)
+        })
+      }
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+      controller.abort()
+      await Promise.allSettled(parts)
+    }
+  }
+}

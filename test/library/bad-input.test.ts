@@ -1,0 +1,225 @@
+import { describe, expect, test } from 'vitest'
+import {
+  GenericContainer,
+  type HealthCheck,
+  MayflyError,
+  Network,
+  PullPolicy,
+  startAll,
+  TestContainers,
+  Volume,
+  Wait,
+} from '../../src/index.js'
+import { IMAGE, libraryWorld, obstacle } from './support/world.js'
+
+const container = new GenericContainer(IMAGE)
+const wrong = <T>(value: unknown) => value as T
+
+function caught(work: () => unknown): MayflyError {
+  try {
+    work()
+  } catch (error) {
+    return error as MayflyError
+  }
+  throw new Error('nothing was thrown')
+}
+
+describe('bad input', () => {
+  test.each<[string, () => unknown, { code?: string; field?: string; message?: RegExp }]>([
+    ['no image', () => new GenericContainer(''), { code: 'INVALID_REFERENCE' }],
+    ['an image that is no name', () => new GenericContainer('Not An Image'), { code: 'INVALID_REFERENCE' }],
+    ['an image that is no string', () => new GenericContainer(wrong(7)), { field: 'image' }],
+    ['a command as text', () => container.withCommand(wrong('sleep 60')), { message: /array of the program/ }],
+    ['a port out of range', () => container.withExposedPorts(70_000), { field: 'exposedPorts[0]' }],
+    ['an unparsable port', () => container.withExposedPorts(80, 'http'), { field: 'exposedPorts[1]' }],
+    ['an unknown protocol', () => container.withExposedPorts('80/sctp'), { message: /'53\/udp'/ }],
+    [
+      'an unknown key of a port',
+      () => container.withExposedPorts(wrong({ container: 80, hots: 81 })),
+      { field: 'exposedPorts[0].hots', message: /did you mean host\?/ },
+    ],
+    [
+      'a variable that is no string',
+      () => container.withEnvironment(wrong({ PASSWORD: 12345 })),
+      { message: /got number/ },
+    ],
+    ['labels that are no object', () => container.withLabels(wrong('a=b')), { field: 'labels' }],
+    ['a name with a space', () => container.withName('a b'), { field: 'name' }],
+    ['a relative working directory', () => container.withWorkingDir('work'), { field: 'workingDir' }],
+    ['a mode of mounting', () => container.withBindMounts([wrong({ source: '/', target: '/x', mode: 'rx' })]), {}],
+    [
+      'a relative target',
+      () => container.withCopyContentToContainer([{ content: '', target: 'x' }]),
+      { message: /absolute/ },
+    ],
+    [
+      'no content',
+      () => container.withCopyContentToContainer([wrong({ content: 5, target: '/x' })]),
+      { field: 'contents[0].content' },
+    ],
+    [
+      'an unknown key of a copy',
+      () => container.withCopyFilesToContainer([wrong({ source: 'a', targt: '/b' })]),
+      { message: /did you mean target\?/ },
+    ],
+    [
+      'a quota’s unknown key',
+      () => container.withResourcesQuota(wrong({ memroy: 1 })),
+      { message: /did you mean memory\?/ },
+    ],
+    ['no memory', () => container.withResourcesQuota({ memory: 0 }), { field: 'resourcesQuota.memory' }],
+    ['a negative size', () => container.withSharedMemorySize(-1), { field: 'sharedMemorySize' }],
+    [
+      'a health check’s kind',
+      () => container.withHealthCheck(wrong<HealthCheck>({ test: ['SHELL', 'x'] })),
+      { field: 'healthCheck.test' },
+    ],
+    [
+      'a health check’s unknown key',
+      () => container.withHealthCheck(wrong({ test: ['CMD', 'x'], intervall: 5 })),
+      { message: /did you mean interval\?/ },
+    ],
+    ['no wait strategy', () => container.withWaitStrategy(wrong('ports')), { field: 'waitStrategy' }],
+    ['a timeout', () => container.withStartupTimeout(wrong('60s')), { field: 'startupTimeout' }],
+    ['no attempt', () => container.withStartupAttempts(0), { field: 'startupAttempts' }],
+    ['no policy', () => container.withPullPolicy(wrong('always')), { field: 'pullPolicy' }],
+    ['a network that was not started', () => container.withNetwork(wrong(new Network())), { message: /started/ }],
+    ['a security option', () => container.withSecurityOpt('apparmour=x'), { code: 'NOT_SUPPORTED' }],
+    ['a profile that is no JSON', () => container.withSecurityOpt('seccomp=strict'), { field: 'securityOpt[0]' }],
+    [
+      'a hook’s name',
+      () => container.withHooks(wrong({ begin: () => {}, startd: () => {} })),
+      { field: 'hooks.begin' },
+    ],
+    ['a hook that is none', () => container.withHooks(wrong({ started: 'x' })), { field: 'hooks.started' }],
+    ['a dependency that is none', () => container.dependsOn(wrong('db')), { field: 'dependsOn[0]' }],
+    ['a network’s unknown key', () => new Network(wrong({ intern: true })), { message: /did you mean internal\?/ }],
+    ['a volume’s unknown key', () => new Volume(wrong({ nam: 'x' })), { message: /did you mean name\?/ }],
+    ['a path without a slash', () => Wait.forHttp('health', 80), { field: 'path' }],
+    ['a port of a request', () => Wait.forHttp('/', 0), { field: 'port' }],
+    ['no times', () => Wait.forLogMessage('x', 0), { field: 'times' }],
+    ['a message that is no text', () => Wait.forLogMessage(wrong(5)), { field: 'message' }],
+    ['a port to wait for', () => Wait.forListeningPorts(1.5), { field: 'ports' }],
+    ['a file without a slash', () => Wait.forFile('x'), { field: 'path' }],
+    ['no command', () => Wait.forSuccessfulCommand([]), { field: 'command' }],
+    ['a context', () => GenericContainer.fromDockerfile(wrong(5)), { field: 'context' }],
+    ['reuse', () => container.withReuse(), { code: 'NOT_SUPPORTED' }],
+  ])('is told at once: %s', (_what, work, { code = 'INVALID_OPTION', field, message }) => {
+    const error = caught(work)
+    expect(error).toBeInstanceOf(MayflyError)
+    expect(error.code).toBe(code)
+    if (field) expect(error.field).toBe(field)
+    if (message) expect(error.message).toMatch(message)
+  })
+
+  test('does not show the value of a variable', () => {
+    const error = caught(() => container.withEnvironment({ PASSWORD: 'hunter2\0' }))
+    expect(error.message).toContain('PASSWORD')
+    expect(`${error.message} ${JSON.stringify(error)}`).not.toContain('hunter2')
+  })
+})
+
+const why = obstacle()
+if (why) console.warn(`skipped: containers are not possible here: ${why}`)
+
+describe.skipIf(why)('a start that cannot be', () => {
+  libraryWorld()
+  const sleeper = container.withCommand(['sleep', '600'])
+  const failing = async (definition: GenericContainer) => {
+    const begin = performance.now()
+    const error: MayflyError = await definition.start().then(
+      () => expect.unreachable('it started'),
+      (reason) => reason,
+    )
+    expect(performance.now() - begin).toBeLessThan(10_000)
+    return error
+  }
+
+  test('names the image that does not exist', async () => {
+    expect(await failing(new GenericContainer('no-such-image:1').withPullPolicy(PullPolicy.neverPull()))).toMatchObject(
+      {
+        code: 'IMAGE_NOT_FOUND',
+        message: expect.stringContaining('no-such-image:1'),
+      },
+    )
+  })
+
+  test('tells of a container that ends at once, exit code 0 included', async () => {
+    const done = await failing(container.withName('brief').withCommand(['echo', 'that was all']))
+    expect(done).toMatchObject({ code: 'CONTAINER_EXITED', container: 'brief', exitCode: 0, logTail: 'that was all' })
+    expect(done.message).toContain('Wait.forOneShotStartup()')
+    const failed = await failing(container.withCommand(['sh', '-c', 'echo oh no >&2; exit 9']))
+    expect(failed).toMatchObject({ exitCode: 9, logTail: 'oh no' })
+    const killed = await failing(container.withCommand(['sh', '-c', 'kill -9 $$']).withInit().withExposedPorts(80))
+    expect(killed.message).toMatch(/exited with code 137|was killed by SIGKILL/)
+  })
+
+  test('names the program that is not in the image', async () => {
+    const error = await failing(container.withName('absent').withCommand(['no-such-program']))
+    expect(error).toMatchObject({ code: 'PROGRAM_NOT_FOUND', container: 'absent' })
+  })
+
+  test('refuses a name that is taken, and frees it afterwards', async () => {
+    const named = sleeper.withName('only-one')
+    const first = await named.start()
+    expect(await failing(named)).toMatchObject({ code: 'NAME_TAKEN', container: 'only-one' })
+    await first.stop()
+    await using second = await named.start()
+    expect(second.getName()).toBe('only-one')
+    await expect(startAll([sleeper.withName('twin'), sleeper.withName('twin')])).rejects.toMatchObject({
+      code: 'NAME_TAKEN',
+    })
+  })
+
+  test('refuses a port of the host that is taken', async () => {
+    await using first = await sleeper.withExposedPorts({ container: 53, host: 41_953, protocol: 'udp' }).start()
+    expect(first.getMappedPort('53/udp')).toBe(41_953)
+    expect(await failing(sleeper.withExposedPorts({ container: 53, host: 41_953, protocol: 'udp' }))).toMatchObject({
+      code: 'PORT_IN_USE',
+    })
+  })
+
+  test('tells what is missing to copy, and leaves nothing behind', async () => {
+    const missing = sleeper.withName('copying').withCopyFilesToContainer([{ source: '/no/such/file', target: '/x' }])
+    expect(await failing(missing)).toMatchObject({
+      code: 'PATH_NOT_FOUND',
+      message: expect.stringContaining('/no/such/file'),
+    })
+    await using again = await sleeper.withName('copying').start()
+    expect(again.getName()).toBe('copying')
+  })
+
+  test('tells what a modifier did wrong', async () => {
+    const odd = sleeper.withCreateModifier((spec) => ({ ...spec, sysctls: { 'kernel.panic': '1' } }))
+    expect(await failing(odd)).toMatchObject({ code: 'SYSCTL_REFUSED', field: 'sysctls.kernel.panic' })
+  })
+
+  test('tells of a user that nobody knows', async () => {
+    expect(await failing(sleeper.withUser('nobody-knows'))).toMatchObject({ code: 'USER_NOT_FOUND' })
+  })
+
+  test('of a network that has been stopped says so', async () => {
+    const network = await new Network().start()
+    await network.stop()
+    await network.stop()
+    expect(await failing(sleeper.withNetwork(network))).toMatchObject({ code: 'INVALID_OPTION', field: 'networks' })
+  })
+
+  test('is told for ports of the host that are none', async () => {
+    await expect(TestContainers.exposeHostPorts(0)).rejects.toMatchObject({ code: 'INVALID_OPTION', field: 'ports[0]' })
+  })
+
+  test('of options that are unknown names the nearest', async () => {
+    await using started = await sleeper.start()
+    await expect(started.stop({ timout: 5 } as object)).rejects.toMatchObject({
+      message: expect.stringMatching(/timeout\?/),
+    })
+    await expect(started.exec('true', { workdir: '/' } as object)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+    await expect(started.logs({ tial: 5 } as object)).rejects.toMatchObject({
+      message: expect.stringMatching(/tail\?/),
+    })
+    expect(() => started.getMappedPort(80)).toThrow(/not exposed \(exposed: none\)/)
+    expect(() => started.getMappedPort('web')).toThrow(/expected a port/)
+    expect(() => started.getFirstMappedPort()).toThrow(MayflyError)
+  })
+})
