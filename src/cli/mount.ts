@@ -97,7 +97,7 @@ const ALIASES: Readonly<Record<string, string>> = {
 }
 
 /** Comma-separated fields as in CSV: a field that holds a comma stands in double quotes. */
-function splitFields(text: string): string[] {
+export function splitFields(text: string): string[] {
   const fields = text.match(/(?:"(?:[^"]|"")*"|[^,])+/g) ?? []
   return fields.map((field) =>
     field.startsWith('"') && field.endsWith('"') ? field.slice(1, -1).replaceAll('""', '"') : field,

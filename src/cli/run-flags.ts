@@ -7,13 +7,15 @@ import type {
   Device,
   DeviceRate,
   NamespaceMode,
+  PullPolicy,
   ResourceLimits,
   RootFilesystem,
   SeccompProfile,
-  Ulimit,
 } from '../engine/options.js'
+import { repeatable } from './append.js'
 import { parseVariable, readEnvironmentFile } from './environment.js'
 import { parseMount, parseTmpfs, parseVolume } from './mount.js'
+import { defined, optional, pair, parseHost, parseUlimit } from './notation.js'
 import { parsePort } from './port.js'
 import { parseNumber, parseSize, parseSizeOrUnlimited } from './size.js'
 import { UsageError } from './usage-error.js'
@@ -24,6 +26,8 @@ export interface RunFlags {
   readonly blkioWeight?: string
   readonly capAdd?: readonly string[]
   readonly capDrop?: readonly string[]
+  readonly commit?: string
+  readonly commitChange?: readonly string[]
   readonly cpuShares?: string
   readonly cpus?: string
   readonly cpusetCpus?: string
@@ -41,6 +45,7 @@ export interface RunFlags {
   readonly entrypoint?: string
   readonly env?: readonly string[]
   readonly envFile?: readonly string[]
+  readonly expose?: readonly string[]
   readonly groupAdd?: readonly string[]
   readonly hostname?: string
   readonly init?: boolean
@@ -57,8 +62,11 @@ export interface RunFlags {
   readonly oomScoreAdj?: string
   readonly pid?: string
   readonly pidsLimit?: string
+  readonly platform?: string
   readonly privileged?: boolean
   readonly publish?: readonly string[]
+  readonly pull?: PullPolicy
+  readonly quiet?: boolean
   readonly readOnly?: boolean
   readonly rootfs?: string
   readonly securityOpt?: readonly string[]
@@ -75,17 +83,15 @@ export interface RunFlags {
   readonly workdir?: string
 }
 
-const append = (value: string, previous: readonly string[] = []) => [...previous, value]
-
 /** Adds the flags to a command. */
 export function declareRunFlags(command: Command): Command {
-  const many = (flags: string, description: string) =>
-    command.addOption(new Option(flags, description).argParser(append))
-  command.option('--rootfs <dir|tar>', 'root file system: a directory, or a tar file (plain or gzip)')
+  const many = (flags: string, description: string) => repeatable(command, flags, description)
   many('--add-host <name:address>', 'line for /etc/hosts')
   command.option('--blkio-weight <weight>', 'relative weight of block I/O, 10 to 1000')
   many('--cap-add <capability>', 'add a Linux capability')
   many('--cap-drop <capability>', 'drop a Linux capability')
+  command.option('--commit <name>', 'keep what the command changes as an image of this name, however it ends')
+  many('--commit-change <instruction>', 'Dockerfile instruction for that image, such as \'CMD ["serve"]\'')
   command.option('-c, --cpu-shares <weight>', 'relative weight of processor time')
   command.option('--cpus <number>', 'processors, such as 1.5')
   command.option('--cpuset-cpus <list>', 'processors by number, such as 0-2,5')
@@ -103,6 +109,7 @@ export function declareRunFlags(command: Command): Command {
   command.option('--entrypoint <program>', 'program; the other words are its arguments')
   many('-e, --env <name=value>', 'environment variable; a name alone passes yours on')
   many('--env-file <file>', 'file of environment variables')
+  many('--expose <port[/protocol]>', 'port that the program listens on')
   many('--group-add <group>', 'further group')
   command.option('-h, --hostname <name>', 'host name')
   command.option('--init', 'a PID 1 that reaps processes and passes signals on')
@@ -120,10 +127,16 @@ export function declareRunFlags(command: Command): Command {
   command.option('--oom-score-adj <number>', 'preference of the out-of-memory killer, -1000 to 1000')
   command.option('--pid <mode>', 'private, host or container:NAME')
   command.option('--pids-limit <number>', 'processes and threads; -1 for unlimited')
+  command.option('--platform <platform>', 'of the image, such as linux/arm64')
   command.option('--privileged', 'all capabilities and devices, nothing masked')
   many('-p, --publish <port>', 'port on the host: [ip:][host port:]port[/udp]')
+  command.addOption(
+    new Option('--pull <when>', 'ask the registry for the image').choices(['missing', 'always', 'never']),
+  )
+  command.option('-q, --quiet', 'no progress of a pull')
   command.option('--read-only', 'root file system read-only')
   command.option('--rm', 'remove the container at its exit: always so')
+  command.option('--rootfs <dir|tar>', 'instead of an image: a directory, or a tar file (plain or gzip)')
   many('--security-opt <option>', 'seccomp=unconfined, seccomp=FILE or no-new-privileges')
   command.option('--shm-size <size>', 'size of /dev/shm')
   command.option('--stop-signal <signal>', 'signal that asks it to end')
@@ -150,21 +163,11 @@ export function containerOptions(
       'put the command itself in the background',
     )
   }
-  if (flags.rootfs === undefined) {
-    throw new UsageError(
-      words[0] ? `Cannot run "${words[0]}": images come with the next version` : 'Nothing to run',
-      'name a root file system: mayfly run --rootfs DIR|TAR COMMAND',
-    )
-  }
-  const command = flags.entrypoint ? [flags.entrypoint, ...words] : words
-  if (command.length === 0)
-    throw new UsageError('The command is missing', 'mayfly run --rootfs DIR|TAR COMMAND [ARGUMENT…]')
   const security = securityOptions(flags.securityOpt ?? [])
   const network = flags.network ?? flags.net
   const size = { columns: process.stdout.columns || 80, rows: process.stdout.rows || 24 }
   return defined<ContainerOptions>({
-    rootfs: rootFilesystem(flags.rootfs),
-    command,
+    ...whatToRun(flags, words),
     capAdd: flags.capAdd,
     capDrop: flags.capDrop,
     createWorkdir: flags.workdir === undefined ? undefined : true,
@@ -174,6 +177,7 @@ export function containerOptions(
     dnsSearch: flags.dnsSearch,
     domainname: flags.domainname,
     env: environment(flags),
+    exposedPorts: flags.expose,
     extraHosts: flags.addHost && Object.fromEntries(flags.addHost.map(parseHost)),
     groups: flags.groupAdd,
     hostname: flags.hostname,
@@ -190,9 +194,11 @@ export function containerOptions(
     networkAliases: flags.networkAlias,
     noNewPrivileges: security.noNewPrivileges,
     oomScoreAdj: optional(flags.oomScoreAdj, (text) => parseNumber('--oom-score-adj', text)),
+    platform: flags.platform,
     pid: flags.pid as NamespaceMode | undefined,
     ports: flags.publish?.flatMap(parsePort),
     privileged: flags.privileged,
+    pull: flags.pull,
     readonlyRootfs: flags.readOnly,
     seccomp: security.seccomp,
     shmSizeBytes: optional(flags.shmSize, (text) => parseSize('--shm-size', text)),
@@ -209,15 +215,26 @@ export function containerOptions(
   })
 }
 
-type Undefinable<T> = { readonly [Key in keyof T]: T[Key] | undefined }
+type Subject = Pick<ContainerOptions, 'image' | 'rootfs' | 'entrypoint' | 'command'>
 
-/** Leaves out what was not given, so that the engine's defaults hold. */
-function defined<T extends object>(fields: Undefinable<T>): T {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as T
-}
-
-function optional<T>(text: string | undefined, parse: (text: string) => T): T | undefined {
-  return text === undefined ? undefined : parse(text)
+/** With an image, the first word is its name; an empty entrypoint stands for none, as with docker. */
+function whatToRun({ rootfs, entrypoint }: RunFlags, words: readonly string[]): Subject {
+  if (rootfs !== undefined) {
+    const command = entrypoint ? [entrypoint, ...words] : words
+    if (command.length === 0) {
+      throw new UsageError('The command is missing', 'mayfly run --rootfs DIR|TAR COMMAND [ARGUMENT…]')
+    }
+    return { rootfs: rootFilesystem(rootfs), command }
+  }
+  const [image, ...command] = words
+  if (!image) {
+    throw new UsageError('Nothing to run', 'name an image: mayfly run IMAGE [COMMAND] [ARGUMENT…], or --rootfs DIR|TAR')
+  }
+  return {
+    image,
+    ...(entrypoint === undefined ? {} : { entrypoint: entrypoint === '' ? [] : [entrypoint] }),
+    ...(command.length > 0 ? { command } : {}),
+  }
 }
 
 function rootFilesystem(path: string): RootFilesystem {
@@ -270,28 +287,6 @@ function parseDevice(text: string): Device {
     throw new UsageError(`--device must be host[:container[:rwm]], not "${text}"`)
   }
   return defined<Device>({ host, container, permissions })
-}
-
-/** `name:address` or `name=address`; the address may be IPv6, with or without brackets. */
-function parseHost(text: string): [string, string] {
-  const [, name, address] = /^([^:=]+)[:=]\[?(.+?)\]?$/.exec(text) ?? []
-  if (!name || !address) throw new UsageError(`--add-host must be name:address, not "${text}"`)
-  return [name, address]
-}
-
-function pair(flag: string, text: string, missing?: string): [string, string] {
-  const equals = text.indexOf('=')
-  if (equals < 0 && missing !== undefined && text) return [text, missing]
-  if (equals < 1) throw new UsageError(`${flag} must be name=value, not "${text}"`)
-  return [text.slice(0, equals), text.slice(equals + 1)]
-}
-
-function parseUlimit(text: string): [string, Ulimit] {
-  const [name, values] = pair('--ulimit', text)
-  const [soft = '', hard, ...rest] = values.split(':')
-  if (rest.length > 0) throw new UsageError(`--ulimit must be name=soft[:hard], not "${text}"`)
-  const number = (word: string) => (word === 'unlimited' ? -1 : parseNumber(`--ulimit ${name}`, word))
-  return [name, hard === undefined ? { soft: number(soft) } : { soft: number(soft), hard: number(hard) }]
 }
 
 function stopTimeout(text: string): number {

@@ -8,9 +8,13 @@
 import type { Writable } from 'node:stream'
 import type { Container } from '../engine/container.js'
 import { Engine } from '../engine/engine.js'
+import { familiarReference, parseReference } from '../engine/image/reference.js'
 import type { ContainerOptions } from '../engine/options.js'
+import { printable } from './progress/printable.js'
+import { showTransfer } from './progress/transfer.js'
 import { containerOptions, type RunFlags } from './run-flags.js'
 import { UsageError } from './usage-error.js'
+import { interruption } from './with-engine.js'
 
 /** Signals that somebody sends to end or to steer the program. SIGKILL and SIGSTOP cannot be passed on. */
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const
@@ -28,20 +32,50 @@ export async function run(flags: RunFlags, words: readonly string[]): Promise<nu
     throw new UsageError('--interactive with --tty needs a terminal, and stdin is none', hint)
   }
   const options = containerOptions(flags, words)
-  await using engine = await Engine.open({ network: options.network !== 'none' && options.network !== 'host' })
-  await using container = await engine.start({ ...options, remove: true, logBytes: LOG_BYTES })
+  if (flags.commit !== undefined) parseReference(flags.commit) // before the work, not after it
+  // Until there is a program, Ctrl-C is for us.
+  using starting = interruption()
+  const { signal } = starting
+  await using engine = await Engine.open({ network: options.network !== 'none' && options.network !== 'host', signal })
+  const kept = { ...options, remove: flags.commit === undefined, logBytes: LOG_BYTES }
+  await using container = await start(engine, kept, flags, signal)
+  starting[Symbol.dispose]()
   using _signals = forwardSignals(container)
   using _terminal = connectTerminal(container, flags)
   tellChosenPorts(container, options)
   if (flags.interactive) await passInput(container)
-  if (!(await passOutput(container))) return BROKEN_PIPE
+  const isHeard = await passOutput(container)
+  if (!isHeard && flags.commit === undefined) return BROKEN_PIPE
   const exit = await container.wait()
   if (exit.oomKilled) tell(`"${container.name}" was killed because memory ran out`)
-  return exit.exitCode
+  if (flags.commit !== undefined) await commit(container, flags.commit, flags)
+  return isHeard ? exit.exitCode : BROKEN_PIPE
+}
+
+/** Pulls the image where it is missing. */
+async function start(
+  engine: Engine,
+  options: ContainerOptions,
+  { quiet = false }: Pick<RunFlags, 'quiet'>,
+  signal: AbortSignal,
+): Promise<Container> {
+  using view = showTransfer({ quiet })
+  const { listener: onProgress } = view
+  try {
+    return await engine.start(options, { signal, ...(onProgress ? { onProgress } : {}) })
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error
+  }
+}
+
+/** What the program has changed becomes an image, whatever its exit code: after `bash` that is the last command's. */
+async function commit(container: Container, reference: string, { commitChange = [] }: RunFlags): Promise<void> {
+  const image = await container.commit({ reference, changes: commitChange })
+  tell(`kept as ${familiarReference(parseReference(reference))}: ${image.id}`)
 }
 
 function tell(message: string): void {
-  process.stderr.write(`mayfly: ${message}\n`)
+  process.stderr.write(`mayfly: ${printable(message)}\n`)
 }
 
 /** Nobody could know a number that was not asked for. */

@@ -174,7 +174,6 @@ describe('the command line of run', () => {
   })
 
   test.each([
-    [['alpine', 'true'], 'Cannot run "alpine": images come with the next version'],
     [[], 'Nothing to run'],
     [['--rootfs', '/'], 'The command is missing'],
     [['-d', '--rootfs', '/', 'true'], '--detach is not available'],

@@ -33,10 +33,10 @@ describe.skipIf(why)('mayfly run', () => {
   })
 
   test('prints errors as one line with a hint, without a stack', async () => {
-    const { stderr, code } = await bench.call(['run', 'alpine', 'true'])
+    const { stderr, code } = await bench.call(['run', '--pull', 'never', 'alpine', 'true'])
     expect(stderr).toBe(
-      'mayfly: Cannot run "alpine": images come with the next version\n' +
-        '  Hint: name a root file system: mayfly run --rootfs DIR|TAR COMMAND\n',
+      'mayfly: There is no image alpine here\n' +
+        '  Hint: `mayfly images` lists those that are; others are to be pulled, built, loaded or bootstrapped first\n',
     )
     expect(code).toBe(125)
     expect((await run(['no-such-program'])).stderr).toMatch(/^mayfly: Cannot start .*no-such-program/)
