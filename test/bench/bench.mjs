@@ -11,7 +11,7 @@ await build({
   entryPoints: [fileURLToPath(new URL('main.ts', import.meta.url))],
   outfile: bundle,
   bundle: true,
-  packages: 'external',
+  external: ['undici', 'esbuild', 'pg'], // what else is used has CommonJS in it that node cannot import by name
   format: 'esm',
   platform: 'node',
   target: 'node20.19',

@@ -7,12 +7,18 @@ import { Engine } from '../../src/engine/engine.ts'
 import { packageRoot } from '../../src/engine/where.ts'
 import { openRivals } from './rivals/rival.ts'
 import { exec } from './rows/exec.ts'
+import { fresh } from './rows/fresh.ts'
 import { listen } from './rows/listen.ts'
 import { memory, memoryAtOpening } from './rows/memory.ts'
+import { packed } from './rows/package.ts'
 import { ports } from './rows/ports.ts'
+import { pull } from './rows/pull.ts'
+import { ready } from './rows/ready.ts'
 import { run } from './rows/run.ts'
 import type { Measurement, Scene } from './rows/scene.ts'
+import { services } from './rows/services.ts'
 import { stop } from './rows/stop.ts'
+import { suite } from './rows/suite.ts'
 import { sustained } from './rows/sustained.ts'
 import { together } from './rows/together.ts'
 import { markdownTable, plainTable, type Row, writeBetweenMarkers } from './table.ts'
@@ -27,6 +33,12 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
   memory,
   ports,
   listen,
+  pull,
+  ready,
+  services,
+  fresh,
+  suite,
+  package: packed,
 }
 
 const USAGE = `npm run bench -- [options]

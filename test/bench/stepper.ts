@@ -1,4 +1,4 @@
-/** A program that does one thing for every byte it is sent and answers with a line: floor.c, and peer.c's stopwatch. */
+/** A program that does one thing for every order it is sent and answers with a line: floor.c, peer.c's stopwatch, and others. */
 
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -11,9 +11,9 @@ export class Stepper {
   #text = ''
   #waiting: { resolve: (line: string) => void; reject: (error: Error) => void } | undefined
 
-  constructor(command: readonly string[]) {
+  constructor(command: readonly string[], env: NodeJS.ProcessEnv = process.env) {
     this.#command = command
-    this.#child = spawn(command[0]!, command.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#child = spawn(command[0]!, command.slice(1), { stdio: ['pipe', 'pipe', 'inherit'], env })
     this.#child.stdin.on('error', () => {}) // its death is told by `exit`
     this.#child.stdout.setEncoding('utf8').on('data', (text: string) => this.#read(text))
     this.#child.on('error', (error) => this.#waiting?.reject(error))
@@ -22,13 +22,13 @@ export class Stepper {
     )
   }
 
-  /** Sends the byte; resolves to the line. Throws when the program ends instead. */
-  step(): Promise<string> {
+  /** Sends the order; resolves to the line. Throws when the program ends instead. @default order: one byte */
+  step(order = '.'): Promise<string> {
     if (this.#child.exitCode !== null)
       throw new Error(`${this.#command.join(' ')} has ended with ${this.#child.exitCode}`)
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject }
-      this.#child.stdin.write('.')
+      this.#child.stdin.write(order)
     })
   }
 

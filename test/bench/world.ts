@@ -5,9 +5,11 @@ import { cpSync, linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFi
 import { cpus, release, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { packageRoot } from '../../src/engine/where.ts'
 
 /** The directory of this file in the checkout; set by bench.mjs, since the bundle lies elsewhere. */
 declare const BENCH_DIRECTORY: string
+export const BENCH = BENCH_DIRECTORY
 
 const run = promisify(execFile)
 
@@ -22,6 +24,8 @@ export interface World {
   /** The same as a tar file, for engines that import. */
   readonly tar: string
   readonly machine: string
+  /** npm packages, with versions, that everyone is asked with: the same for us and for rivals. */
+  readonly clients: Readonly<Record<'pg' | 'vitest', string>>
   [Symbol.dispose](): void
 }
 
@@ -34,7 +38,7 @@ export async function makeWorld(): Promise<World> {
   try {
     const [floor, peer, rootfs, tar] = ['floor', 'peer', 'rootfs', 'rootfs.tar'].map((name) => join(directory, name))
     const compile = (source: string, target: string) =>
-      run('cc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-static', '-o', target, join(BENCH_DIRECTORY, source)])
+      run('cc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-static', '-o', target, join(BENCH, source)])
     await Promise.all([compile('floor.c', floor!), compile('peer.c', peer!)])
     for (const name of ['bin', 'dev', 'etc', 'proc', 'sys', 'tmp']) mkdirSync(join(rootfs!, name), { recursive: true })
     for (const name of ['hosts', 'hostname', 'resolv.conf']) writeFileSync(join(rootfs!, 'etc', name), '')
@@ -50,12 +54,19 @@ export async function makeWorld(): Promise<World> {
       rootfs: rootfs!,
       tar: tar!,
       machine: await describeMachine(directory),
+      clients: clientVersions(),
       [Symbol.dispose]: remove,
     }
   } catch (error) {
     remove()
     throw error
   }
+}
+
+function clientVersions(): World['clients'] {
+  const { devDependencies } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8'))
+  const { pg, vitest } = devDependencies
+  return { pg, vitest }
 }
 
 async function describeMachine(directory: string): Promise<string> {

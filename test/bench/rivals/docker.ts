@@ -5,6 +5,7 @@ import { memoryOf, processesBeside } from '../memory.ts'
 import { stopwatch } from '../stepper.ts'
 import type { World } from '../world.ts'
 import type { Rival } from './rival.ts'
+import { openTestcontainers, type Testcontainers } from './testcontainers.ts'
 
 const PORT = 8080
 
@@ -17,6 +18,7 @@ export async function openDocker(world: World): Promise<Rival | string> {
   await daemon.docker('run', '--detach', '--name', 'idle', 'bench', '/bin/peer', 'wait')
   const run = stopwatch('docker', world.peer, [...daemon.client, 'run', '--rm', 'bench', '/bin/true'])
   const exec = stopwatch('docker', world.peer, [...daemon.client, 'exec', 'idle', '/bin/true'])
+  let testcontainers: Promise<Testcontainers> | undefined
   return {
     name: 'docker',
     description: `Docker ${daemon.description}`,
@@ -41,8 +43,19 @@ export async function openDocker(world: World): Promise<Rival | string> {
       return { published: { address: '127.0.0.1', port: PORT, enter }, own: { address: own, port: PORT, enter } }
     },
     memory: () => memoryOf(processesBeside(daemon.pid), (name) => /^(dockerd|containerd|docker-proxy|runc)/.test(name)),
+    enterNetwork: daemon.enterNetwork,
+    async pull(reference) {
+      await daemon.docker('pull', '--quiet', reference)
+    },
+    async removeImage(reference) {
+      await daemon.docker('rmi', reference)
+    },
     async startIdle(count) {
       for (let i = 0; i < count; i++) await daemon.docker('run', '--detach', 'bench', '/bin/peer', 'wait')
+    },
+    testcontainers() {
+      testcontainers ??= openTestcontainers(world, daemon)
+      return testcontainers
     },
     async [Symbol.asyncDispose]() {
       await run[Symbol.asyncDispose]()

@@ -34,6 +34,13 @@ export async function openPodman(world: World): Promise<Rival | string> {
     description: `Podman ${(await command('info', '--format', format)).replace(/\/\S*\//, '')}`,
     run,
     exec,
+    enterNetwork: ['nsenter', `--net=/proc/${sandbox.pid}/ns/net`],
+    async pull(reference) {
+      await command('pull', '--quiet', '--tls-verify=false', reference)
+    },
+    async removeImage(reference) {
+      await command('rmi', reference)
+    },
     async [Symbol.asyncDispose]() {
       await run[Symbol.asyncDispose]()
       await exec[Symbol.asyncDispose]()

@@ -5,6 +5,7 @@ import type { World } from '../world.ts'
 import { openDocker } from './docker.ts'
 import { openPodman } from './podman.ts'
 import { openRunc } from './runc.ts'
+import type { Testcontainers } from './testcontainers.ts'
 
 /** Where a server in a container can be reached, and the words that put a client there. */
 export interface Endpoint {
@@ -26,8 +27,16 @@ export interface Rival extends AsyncDisposable {
   serve?(): Promise<{ readonly published: Endpoint; readonly own: Endpoint }>
   /** Bytes of resident memory (PSS) that the engine's own processes hold, shims included. */
   memory?(): number
+  /** Words that put a registry onto the loopback that this engine sees. */
+  readonly enterNetwork?: readonly string[]
+  /** Pulls an image as the user would. */
+  pull?(reference: string): Promise<void>
+  /** Removes it, layers included. */
+  removeImage?(reference: string): Promise<void>
   /** Starts containers that do nothing and resolves when they run. */
   startIdle?(count: number): Promise<void>
+  /** testcontainers-node on this engine; installed when it is first asked for. */
+  testcontainers?(): Promise<Testcontainers>
 }
 
 const RIVALS: Readonly<Record<string, (world: World) => Promise<Rival | string>>> = {
