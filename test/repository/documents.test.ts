@@ -55,7 +55,19 @@ function codeBlocks(document: string): [name: string, text: string][] {
   return blocks.map((code, index) => [`${document}.${index + 1}.ts`, code])
 }
 
-/** The example of each docstring, with `engine`, `container` and `signal` given, as bodies of functions. */
+/** What examples may use without saying where it comes from: objects of the engine, a test runner's globals, and packages that only their readers have. */
+const GIVEN: [name: string, text: string] = [
+  'given.d.ts',
+  `declare const engine: import('mayfly').Engine, container: import('mayfly').Container, signal: AbortSignal
+declare function test(name: string, run: () => unknown): void
+declare function expect(value: unknown): { toBe(other: unknown): void; toEqual(other: unknown): void }
+declare module 'jest-environment-jsdom' {
+  export { TestEnvironment } from 'jest-environment-node'
+}
+`,
+]
+
+/** The example of each docstring. One that imports is a module; others are bodies of functions, with `Engine` and `MayflyError`. */
 function docstringExamples(file: string): [name: string, text: string][] {
   const comments = [...read(file).matchAll(/\/\*\*.*?\*\//gs)].map(([comment]) => comment)
   return comments.flatMap((comment, index) => {
@@ -64,9 +76,10 @@ function docstringExamples(file: string): [name: string, text: string][] {
     if (start < 0) return []
     const end = lines.findIndex((line, at) => at > start && /^@|^\/?$/.test(line.trim()) && line.trim() !== '')
     const body = lines.slice(start + 1, end < 0 ? undefined : end).filter((line) => line.trim() !== '/')
-    const text = `import { type Container, Engine, MayflyError } from 'mayfly'
-declare const engine: Engine, container: Container, signal: AbortSignal
-void [engine, container, signal, MayflyError]
+    const isModule = body.some((line) => line.startsWith('import '))
+    const text = isModule
+      ? `${body.join('\n')}\nexport {}\n`
+      : `import { Engine, MayflyError } from 'mayfly'
 export async function example(): Promise<void> {
 ${body.join('\n')}
 }
@@ -114,7 +127,7 @@ describe('code in documents', () => {
     expect(examples.length).toBeGreaterThan(5)
     // The wrong one shows that errors are found at all.
     const wrong: [string, string] = ['wrong.ts', "import { Engine } from 'mayfly'\nEngine.open({ colour: 'red' })\n"]
-    const errors = typeErrors([...readme, ...examples, wrong])
+    const errors = typeErrors([GIVEN, ...readme, ...examples, wrong])
     expect(errors.filter((error) => !error.startsWith('wrong.ts:2'))).toEqual([])
     expect(errors).toHaveLength(1)
   })

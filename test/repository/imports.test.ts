@@ -9,15 +9,39 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 
 /** Later stages may import earlier ones, never the other way round. The first pattern that fits decides. */
 const STAGES: readonly (readonly [pattern: RegExp, stage: string])[] = [
-  [/^src\/engine\/(errors|options)\.ts$/, 'words'],
+  [/^src\/engine\/(errors|options|clock|signals)\.ts$/, 'words'],
+  [/^src\/engine\/image\//, 'image'],
   [/^src\/engine\/launch\//, 'launch'],
-  [/^src\/engine\/(engine|doctor)\.ts$|^src\/engine\/doctor\//, 'engine'],
+  [/^src\/engine\/(engine|doctor|images|container|run|snapshot)\.ts$|^src\/engine\/doctor\//, 'engine'],
+  [/^src\/engine\/((build|archive-formats|bootstrap)\/|(bootstrap|changes|commit|image-[a-z]+)\.ts$)/, 'image sources'],
+  [/^src\/engine\/registry\//, 'registry'],
+  [/^src\/engine\/(store\/|(rootfs|volumes)\.ts$)/, 'store'],
   [/^src\/engine\//, 'engine parts'],
   [/^src\/backends\//, 'backends'],
   [/^src\/(wait\/|[^/]+\.ts$)/, 'library'],
+  [/^src\/runner\//, 'runner'],
   [/^src\/(fixtures|vitest|jest|cli)\//, 'doors'],
 ]
-const ORDER = ['words', 'launch', 'engine parts', 'engine', 'backends', 'library', 'doors']
+const ORDER = [
+  'words',
+  'image',
+  'launch',
+  'engine parts',
+  'store',
+  'registry',
+  'image sources',
+  'engine',
+  'backends',
+  'library',
+  'runner',
+  'doors',
+]
+
+/** What may be needed at run time, and by which file alone: test runners by their integrations, which those who use them have. */
+const PACKAGES: Readonly<Record<string, RegExp>> = {
+  vitest: /^src\/vitest\//,
+  jest: /^src\/jest\//,
+}
 
 const files = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.ts'))
@@ -42,6 +66,13 @@ function ownImportsOf(file: string): string[] {
     .filter((name) => name.startsWith('src/'))
 }
 
+/** `vitest/node` is of `vitest`, and what Jest consists of is of `jest`. */
+function packageOf(name: string): string {
+  const [scope, second] = name.split('/')
+  if (scope === '@jest' || /^jest(-|$)/.test(scope!)) return 'jest'
+  return name.startsWith('@') ? `${scope}/${second}` : scope!
+}
+
 describe('imports', () => {
   test('there are files to look at', () => {
     expect(files.length).toBeGreaterThan(30)
@@ -62,14 +93,16 @@ describe('imports', () => {
     expect(wrong).toEqual([])
   })
 
-  test('the library needs no package at run time', () => {
-    const packages = files
-      .filter((file) => !file.startsWith('src/cli/'))
-      .flatMap(importsOf)
-      .filter((name) => !name.startsWith('.') && !name.startsWith('node:'))
-    expect(packages).toEqual([])
+  test('only the packages that were agreed on are needed at run time', () => {
+    const needed = files
+      .filter((file) => !file.startsWith('src/cli/') && !file.startsWith('src/engine/vendor/')) // both are bundled
+      .flatMap((file) => importsOf(file).map((name) => ({ file, name })))
+      .filter(({ name }) => !name.startsWith('.') && !name.startsWith('node:'))
+    expect(needed.filter(({ file, name }) => !PACKAGES[packageOf(name)]?.test(file))).toEqual([])
     const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
     expect(manifest.dependencies ?? {}).toEqual({})
+    expect(Object.keys(manifest.peerDependenciesMeta)).toEqual(Object.keys(manifest.peerDependencies))
+    expect(Object.keys(manifest.peerDependencies)).toEqual(expect.arrayContaining(Object.keys(PACKAGES)))
   })
 
   test('modules of node are named with node:', () => {

@@ -1,6 +1,6 @@
 /** The package as it is installed: what its manifest names exists, in both formats, and agrees. */
 import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,13 +14,27 @@ function paths(value: unknown): string[] {
   return Object.values(value as object).flatMap(paths)
 }
 
+/** Whether there is such a file; for a pattern, at least one. */
+function exists(path: string): boolean {
+  const [before, after] = path.split('*')
+  if (after === undefined) return existsSync(join(root, path))
+  return existsSync(join(root, before!)) && readdirSync(join(root, before!)).some((name) => name.endsWith(after))
+}
+
 /** Runs a script as a user's would be, from the repository's root, where `mayfly` is this package. */
 const node = (...args: string[]) => execFileSync(process.execPath, args, { cwd: root, encoding: 'utf8' })
 
 describe('the package', () => {
   test('has every file that its manifest names', () => {
     const named = [...paths(manifest.exports), ...paths(manifest.bin), manifest.main, manifest.types]
-    expect(named.filter((path: string) => !existsSync(join(root, path)))).toEqual([])
+    expect(named.filter((path: string) => !exists(path))).toEqual([])
+  })
+
+  test('is one library, whether it is imported or required', () => {
+    const script = `import { createRequire } from 'node:module'; import * as imported from 'mayfly'
+      const required = createRequire(process.cwd() + '/')('mayfly')
+      console.log(Object.keys(required).every((name) => imported[name] === required[name]))`
+    expect(node('--input-type=module', '-e', script)).toBe('true\n')
   })
 
   test('exports the same names as ES module and as CommonJS', () => {
