@@ -9,7 +9,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const SUITES = ['test/engine', 'test/integration/isolation.test.ts']
+const SUITES = [
+  ...['engine', 'workspace', 'snapshot', 'networks', 'volumes', 'images'].map((name) => `test/engine/${name}.test.ts`),
+  ...['layers', 'layer-archive', 'lock'].map((name) => `test/engine/store/${name}.test.ts`),
+  ...['copy', 'run'].map((name) => `test/engine/build/${name}.test.ts`),
+  'test/integration/isolation.test.ts',
+]
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)))
 const given = process.argv.slice(2)
