@@ -97,6 +97,8 @@ export function useContainers<const Set extends Readonly<Record<string, GenericC
     await group.close()
   }
   register(scope, start, close, () => describeTails(started), timeoutMs + MARGIN_MS)
+  const heal = () => Promise.all([...started.values()].map((container) => container.heal())).then(() => {})
+  if (scope === 'file') hook('afterEach')(heal, timeoutMs)
   return Object.fromEntries(members.map((member) => [member.name, later(member, started)])) as StartedSet<Set>
 }
 

@@ -25,7 +25,20 @@ type Answer = { readonly value: unknown } | { readonly error: { readonly message
 const LOOPBACK = '127.0.0.1'
 const CALL_BYTES = 256 * 1024 * 1024
 /** What another process may do. To end a container is its owner's. */
-const SINGLE = ['exec', 'inspect', 'stats', 'pause', 'unpause', 'kill', 'restart', 'wait', 'waitForPort', 'commit']
+const SINGLE = [
+  'exec',
+  'inspect',
+  'stats',
+  'pause',
+  'unpause',
+  'kill',
+  'restart',
+  'wait',
+  'waitForPort',
+  'commit',
+  'impair',
+  'fillDisk',
+]
 const STREAMED = ['logs', 'copyOut']
 const POSSIBLE = [...SINGLE, ...STREAMED, 'copyIn', 'open', 'read', 'write', 'end']
 
@@ -151,7 +164,7 @@ function refusal(container: string, method: string): MayflyError {
 
 /** The caller's signal stays with the caller: if it hangs up, the work is given up. */
 function withSignal(method: string, args: readonly unknown[], signal: AbortSignal): unknown[] {
-  if (['pause', 'unpause', 'kill', 'inspect', 'stats'].includes(method)) return [...args]
+  if (['pause', 'unpause', 'kill', 'inspect', 'stats', 'impair', 'fillDisk'].includes(method)) return [...args]
   const [first, second] = args
   if (method === 'waitForPort' || method === 'copyOut') return [first, { ...(second as object), signal }]
   return [{ ...(first as object), signal }]

@@ -70,6 +70,11 @@ export function containers<const Set extends ContainerSet>(
     async (asked, { task, onTestFailed, onTestFinished }) => {
       const chosen = members.filter(({ name }) => asked.names.has(name))
       onTestFinished(() => scopes.group('test', task).close())
+      // Of those that outlive it.
+      onTestFinished(async () => {
+        const lasting = members.filter(({ scope, name }) => scope !== 'test' && (asked.others || asked.names.has(name)))
+        await Promise.all(scopes.running(lasting).map(([, container]) => container.heal()))
+      })
       onTestFailed(async () => {
         const lasting = members.filter(({ scope, name }) => scope !== 'test' && (asked.others || asked.names.has(name)))
         showWithFailure(task, await describeTails(scopes.running(lasting)))

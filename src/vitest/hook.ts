@@ -46,13 +46,13 @@ export function withHook<Test extends (...args: never[]) => unknown>(
   }
 
   if (!getCurrentSuite) hook()
-  return observeTests(test, (name, fn) => {
+  return observeTests(test, (name, fn, derived) => {
     if (getCurrentSuite) hook()
     if (name === undefined) {
       isOneUnnamed = true
       return
     }
-    const asked = askedBy(fn, names)
+    const asked = askedBy(fn, names, derived)
     const known = askedByTest.get(name)
     askedByTest.set(name, known ? inCommon(known, asked) : asked)
   })

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Container, Engine } from 'mayfly'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { makeRootfsTar, whyNoBusybox } from '../busybox.js'
+import { makeRootfsTar, whyNoBusybox } from './busybox.js'
 
 const why = whyNoBusybox()
 if (why) console.log(`skipped: the Vitest example, because ${why}`)

@@ -1,4 +1,4 @@
-// The same with node's own test runner, in plain JavaScript: node --test examples/node-test/echo.mjs
+// The same with node's own test runner, in plain JavaScript: node --test examples/engine/echo.mjs
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
