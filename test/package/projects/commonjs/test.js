@@ -1,0 +1,15 @@
+const { GenericContainer } = require('mayfly')
+const { RedisContainer } = require('mayfly/fixtures/redis')
+
+async function main() {
+  const server = await new GenericContainer(process.env.IMAGE)
+    .withCommand(['httpd', '-f', '-p', '8080'])
+    .withExposedPorts(8080)
+    .start()
+  const { status } = await fetch(`http://${server.getHost()}:${server.getMappedPort(8080)}/`)
+  const { output, exitCode } = await server.exec(['echo', 'hello'])
+  await server.stop()
+  console.log(JSON.stringify([status, output, exitCode, new RedisContainer() instanceof GenericContainer]))
+}
+
+main()
