@@ -100,7 +100,7 @@ function buildNative() {
 /** The sources of what package.json exports. */
 function entries() {
   const { exports } = JSON.parse(readFileSync('package.json', 'utf8'))
-  const built = Object.values(exports).map((target) => target.import?.default ?? target.default)
+  const built = Object.values(exports).map((target) => target?.import?.default ?? target?.default)
   return built.filter(Boolean).flatMap((path) => expand(path.replace('./dist/esm/', 'src/').replace(/\.js$/, '.ts')))
 }
 

@@ -40,10 +40,10 @@ export interface PreparationRequest {
 export function isPrepared(definition: Definition, preparable: Preparable, isHooked: boolean): boolean {
   const { isOn, key, migrations } = definition.preparation
   if (!(isOn ?? (preparable.byDefault || key !== undefined || migrations.length > 0))) return false
-  const { copies, mounts, hooks, waitStrategy } = definition
+  const { copies, mounts, volumesFrom, hooks, waitStrategy } = definition
   const isOnce = copies.archives.length > 0 || copies.contents.some(({ content }) => isStream(content))
   const areHooked = isHooked || hooks.some(({ created, starting }) => created !== undefined || starting !== undefined)
-  return mounts.length === 0 && !isOnce && !areHooked && !readsLog(waitStrategy)
+  return mounts.length === 0 && volumesFrom.length === 0 && !isOnce && !areHooked && !readsLog(waitStrategy)
 }
 
 function isStream(content: unknown): boolean {
@@ -105,10 +105,13 @@ async function sessionState(request: PreparationRequest, signal: AbortSignal): P
 
 /** Nobody is to find it, and no port of the host is to be taken from who wants it. */
 function specToPrepare({ spec, preparable, image }: PreparationRequest): ContainerSpec {
-  const { name: _name, ...rest } = preparable.first?.(spec, image) ?? spec
+  const { name: _name, clockOffsetMs: _clock, ...rest } = preparable.first?.(spec, image) ?? spec
+  // What it writes is to be kept, so it must not be in memory.
+  const { diskBytes: _disk, ...limits } = rest.limits ?? {}
   const stopSignal = spec.stopSignal ?? preparable.stopSignal
   return Object.freeze({
     ...rest,
+    limits,
     ...(stopSignal === undefined ? {} : { stopSignal }),
     ports: spec.ports.map(({ host: _host, ...port }) => port),
     networks: spec.networks.map(({ network }) => ({ network, aliases: [] })),

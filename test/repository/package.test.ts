@@ -11,7 +11,7 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 
 function paths(value: unknown): string[] {
   if (typeof value === 'string') return [value]
-  return Object.values(value as object).flatMap(paths)
+  return Object.values(value ?? {}).flatMap(paths) // null keeps what lies there to ourselves
 }
 
 /** Whether there is such a file; for a pattern, at least one. */

@@ -17,7 +17,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { mkdir, readFile, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
-import { isAbsolute, join } from 'node:path'
+import { dirname, isAbsolute, join } from 'node:path'
 import { MayflyError } from '../errors.js'
 import type { Session } from '../session.js'
 import { Blobs } from './blobs.js'
@@ -93,6 +93,7 @@ export class Store {
 
   /** Makes what is missing. Idempotent. */
   async prepare(): Promise<void> {
+    await makeDirectory(this.home)
     for (const path of ['layers', 'locks', 'images', 'refs', 'blobs/sha256', 'cache/digests', 'cache/build']) {
       await mkdir(join(this.home, path), { recursive: true, mode: 0o700 })
     }
@@ -166,4 +167,30 @@ export class Store {
       throw error
     }
   }
+}
+
+/**
+ * With its parents. Node's own `recursive` tries for ever where a directory that is there refuses with ENOENT to have anything made in it, as
+ * /proc does.
+ */
+async function makeDirectory(path: string): Promise<void> {
+  const make = () => mkdir(path, { mode: 0o700 })
+  try {
+    await make()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') return
+    if (code !== 'ENOENT' || (await isThere(dirname(path)))) throw error
+    await makeDirectory(dirname(path))
+    await make().catch((failure) => {
+      if (failure.code !== 'EEXIST') throw failure // another process was as fast
+    })
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  )
 }
