@@ -1,6 +1,7 @@
 /** Checks of what users give the library: each returns the value, or throws INVALID_OPTION with field, value and what was expected. */
 
 import type { HealthCheck } from './backends/backend.js'
+import { parsePlatform } from './engine/image/platform.js'
 import { parseReference } from './engine/image/reference.js'
 import {
   boolean,
@@ -35,6 +36,12 @@ export const environment = record(pattern('a name without = in it', /^[^=]+$/), 
 export const positive = integer(1)
 export const flag = boolean
 
+/** `linux/arm64`, and what else Docker takes. */
+export const platformName: Check<string> = (value, field) => {
+  parsePlatform(string(value, field))
+  return value as string
+}
+
 export const command: Check<readonly string[]> = (value, field) =>
   typeof value === 'string'
     ? refuse(
@@ -44,6 +51,14 @@ export const command: Check<readonly string[]> = (value, field) =>
         `write ${JSON.stringify(value.split(' '))}`,
       )
     : texts(value, field)
+
+/** Of any realm: test runners run tests in contexts with classes of their own. */
+export const abortSignal: Check<AbortSignal> = (value, field) => {
+  const signal = value as AbortSignal | undefined | null
+  return typeof signal?.aborted === 'boolean' && typeof signal.addEventListener === 'function'
+    ? signal
+    : refuse(field, value, 'expected an AbortSignal', 'new AbortController().signal, or AbortSignal.timeout(5000)')
+}
 
 const CONTAINER_NAME = /^\/?[a-zA-Z0-9][a-zA-Z0-9_.-]{0,252}$/
 export const containerName: Check<string> = (value, field) =>
@@ -65,9 +80,19 @@ export const healthCheck: Check<HealthCheck> = (value, field) => {
   return refuse(`${field}.test`, kind, "expected ['CMD-SHELL', 'a line for the shell'] or ['CMD', 'program', …]")
 }
 
+const sourcePath: Check<string> = (value, field) =>
+  string(value, field).startsWith('/')
+    ? (value as string)
+    : refuse(field, value, 'expected an absolute path', "resolve('./data') of node:path makes one")
+
 /** `z` and `Z` (labels of SELinux) mean nothing here and are taken as `rw`. */
 export const bindMounts = list(
-  sparse({ source: string, target: absolutePath, mode: optional(oneOf('rw', 'ro', 'z', 'Z')) }),
+  sparse({
+    source: sourcePath,
+    target: absolutePath,
+    mode: optional(oneOf('rw', 'ro', 'z', 'Z')),
+    createSource: optional(boolean),
+  }),
 ) as unknown as Check<readonly BindMount[]>
 
 /** A path of this machine in the container. */
@@ -77,6 +102,8 @@ export interface BindMount {
   readonly target: string
   /** @default 'rw' */
   readonly mode?: 'rw' | 'ro' | 'z' | 'Z'
+  /** Makes a directory where there is nothing. @default false: MOUNT_SOURCE_NOT_FOUND */
+  readonly createSource?: boolean
 }
 
 /** A line of /etc/hosts. */

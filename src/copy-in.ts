@@ -23,6 +23,8 @@ export async function copyEntries(
   await container.copyIn('/', packTar(entriesOf(copies, owner)), signal ? { signal } : {})
 }
 
+const read = new WeakSet<object>()
+
 /** Archives, one after the other: a later one may replace files of an earlier one. */
 export async function copyArchives(
   { container }: Destination,
@@ -36,5 +38,15 @@ export async function copyArchives(
       hint: 'write the owners into the archive',
     })
   }
-  for (const { tar, target = '/' } of archives) await container.copyIn(target, tar, signal ? { signal } : {})
+  for (const { tar, target = '/' } of archives) {
+    if (read.has(tar)) {
+      throw new MayflyError('INVALID_OPTION', `The archive for ${target} is a stream that was read already`, {
+        field: 'archives',
+        value: target,
+        hint: 'such a definition can be started once; make another one with a new stream',
+      })
+    }
+    read.add(tar)
+    await container.copyIn(target, tar, signal ? { signal } : {})
+  }
 }

@@ -185,12 +185,23 @@ async function contentEntry({ content, target, mode = 0o644 }: ContentToCopy): P
   return { path: inRoot(target), type: 'file', mode, size: bytes.length, content: () => [bytes] }
 }
 
+/** What streams held: each start wants it, and they can be read once. */
+const held = new WeakMap<object, Promise<Uint8Array>>()
+
 /** A header tells the size first, so a stream is read to its end. */
 async function toBytes(content: Content): Promise<Uint8Array> {
   if (typeof content === 'string') return Buffer.from(content)
   if (content instanceof Uint8Array) return content
+  const known = held.get(content)
+  if (known) return known
+  const reading = readAll(content)
+  held.set(content, reading)
+  return reading
+}
+
+async function readAll(stream: AsyncIterable<string | Uint8Array>): Promise<Uint8Array> {
   const pieces: Uint8Array[] = []
-  for await (const piece of content) pieces.push(typeof piece === 'string' ? Buffer.from(piece) : piece)
+  for await (const piece of stream) pieces.push(typeof piece === 'string' ? Buffer.from(piece) : piece)
   return Buffer.concat(pieces)
 }
 

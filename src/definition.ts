@@ -35,6 +35,7 @@ export interface Definition {
   readonly tty: boolean
   readonly ports: readonly PublishedPort[]
   readonly mounts: readonly ContainerMount[]
+  readonly volumesFrom: NonNullable<ContainerSpec['volumesFrom']>
   readonly networks: readonly {
     readonly id: string
     readonly aliases: readonly string[]
@@ -57,6 +58,7 @@ export interface Definition {
   readonly sysctls: Readonly<Record<string, string>>
   readonly ulimits: Readonly<Record<string, Ulimit>>
   readonly limits: ResourceLimits
+  readonly clockOffsetMs: number | undefined
   readonly shmSizeBytes: number | undefined
   readonly init: boolean
   readonly stopSignal: string | number | undefined
@@ -99,6 +101,7 @@ export function definitionOf(image: string, isBuilt: boolean): Definition {
     tty: false,
     ports: NOTHING,
     mounts: NOTHING,
+    volumesFrom: NOTHING,
     networks: NOTHING,
     aliases: NOTHING,
     networkMode: undefined,
@@ -117,6 +120,7 @@ export function definitionOf(image: string, isBuilt: boolean): Definition {
     sysctls: EMPTY,
     ulimits: EMPTY,
     limits: EMPTY,
+    clockOffsetMs: undefined,
     shmSizeBytes: undefined,
     init: false,
     stopSignal: undefined,
@@ -139,13 +143,18 @@ export function definitionOf(image: string, isBuilt: boolean): Definition {
   })
 }
 
+const NETWORK_MODE = /^(?:default|bridge|none|host|container:.*)$/s
+
 /** The spec without what only the start knows: the image after substitution, names of the host. */
 export function toSpec(
   definition: Definition,
   image: string,
   extraHosts: Readonly<Record<string, string>>,
 ): ContainerSpec {
-  const { networks, aliases } = definition
+  const { networkMode, aliases } = definition
+  // As in Docker, the name of a network is a mode too.
+  const isNetwork = networkMode !== undefined && !NETWORK_MODE.test(networkMode)
+  const networks = isNetwork ? [{ id: networkMode, aliases: [] }] : definition.networks
   const attachments: NetworkAttachment[] = networks.map(({ id, aliases: own, ...rest }) => ({
     network: id,
     aliases: [...new Set([...own, ...aliases])],
@@ -166,8 +175,10 @@ export function toSpec(
     tty: definition.tty || undefined,
     ports: definition.ports,
     mounts: definition.mounts,
+    volumesFrom: orAbsent(definition.volumesFrom),
     networks: attachments,
-    networkMode: definition.networkMode,
+    aliases: networks.length === 0 ? orAbsent(aliases) : undefined,
+    networkMode: isNetwork || networkMode === 'default' ? undefined : networkMode,
     extraHosts: { ...extraHosts, ...definition.extraHosts },
     dns: orAbsent(definition.dns),
     dnsSearch: orAbsent(definition.dnsSearch),
@@ -182,6 +193,7 @@ export function toSpec(
     sysctls: definition.sysctls,
     ulimits: definition.ulimits,
     limits: definition.limits,
+    clockOffsetMs: definition.clockOffsetMs,
     shmSizeBytes: definition.shmSizeBytes,
     init: definition.init || undefined,
     stopSignal: definition.stopSignal,

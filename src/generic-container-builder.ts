@@ -3,10 +3,13 @@
 import { randomBytes } from 'node:crypto'
 import type { BuildRequest } from './backends/backend.js'
 import { currentBackend } from './backends/current.js'
-import { checkReference, flag, text, textsByName } from './checks.js'
-import { refuse } from './engine/launch/check.js'
+import { abortSignal, checkReference, flag, platformName, text, textsByName } from './checks.js'
+import { optional, refuse, sparse } from './engine/launch/check.js'
 import type { GenericContainer } from './generic-container.js'
 import type { ImagePullPolicy } from './pull-policy.js'
+
+const buildShape = sparse({ deleteOnExit: optional(flag), signal: optional(abortSignal) })
+const contextShape = sparse({ dockerfile: text, files: optional((value: unknown) => value) })
 
 /** Where a build's files come from: a directory of this machine, or memory. */
 export type BuildContext =
@@ -65,6 +68,7 @@ export class GenericContainerBuilder {
 
   /** Whether base images that are here are fetched again. @default not */
   withPullPolicy(pullPolicy: ImagePullPolicy): GenericContainerBuilder {
+    if (typeof pullPolicy?.shouldPull !== 'function') refuse('pullPolicy', pullPolicy, 'expected one of PullPolicy')
     return this.#with({ pull: pullPolicy.shouldPull() === true })
   }
 
@@ -80,7 +84,7 @@ export class GenericContainerBuilder {
 
   /** Such as `linux/arm64`. @default this machine's */
   withPlatform(platform: string): GenericContainerBuilder {
-    return this.#with({ platform: text(platform, 'platform') })
+    return this.#with({ platform: platformName(platform, 'platform') })
   }
 
   /** Stage to build, by name or number. @default the last one */
@@ -108,7 +112,8 @@ export class GenericContainerBuilder {
    *
    * @default image: one made up, such as `localhost/3f9c…:8a1b…`
    */
-  async build(image?: string, { deleteOnExit = true, signal }: BuildOptions = {}): Promise<GenericContainer> {
+  async build(image?: string, options: BuildOptions = {}): Promise<GenericContainer> {
+    const { deleteOnExit = true, signal } = buildShape(options, 'build') as BuildOptions
     const tag = image === undefined ? `localhost/${word()}:${word()}` : checkReference(image)
     const backend = await currentBackend()
     signal?.throwIfAborted()
@@ -123,7 +128,8 @@ function word(): string {
 
 function checkContext(context: BuildContext): BuildRequest['context'] {
   if (typeof context === 'string' && context !== '') return { directory: context }
-  if (typeof context === 'object' && typeof context?.dockerfile === 'string') {
+  if (typeof context === 'object' && context !== null) {
+    contextShape(context, 'context')
     return { dockerfile: context.dockerfile, files: context.files ?? {} }
   }
   if (context === '') return { directory: '.' }

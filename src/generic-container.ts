@@ -2,6 +2,7 @@
 
 import type { HealthCheck, Inspection } from './backends/backend.js'
 import {
+  abortSignal,
   absolutePath,
   type BindMount,
   bindMounts,
@@ -15,6 +16,7 @@ import {
   extraHosts,
   flag,
   healthCheck,
+  platformName,
   positive,
   type ResourcesQuota,
   resourcesQuota,
@@ -38,10 +40,10 @@ import {
 } from './copy.js'
 import { type CreateModifier, type Definition, definitionOf, type LogConsumer, securityOptions } from './definition.js'
 import { MayflyError } from './engine/errors.js'
-import { refuse, refuseUnknown } from './engine/launch/check.js'
+import { integer, refuse, refuseUnknown } from './engine/launch/check.js'
 import type { PublishedPort, ResourceLimits } from './engine/options.js'
 import { GenericContainerBuilder } from './generic-container-builder.js'
-import { checkHooks, type Hooks } from './hooks.js'
+import { callHook, checkHooks, type Hooks } from './hooks.js'
 import { hostPorts } from './host-ports.js'
 import type { ImageSubstitution } from './image-substitution.js'
 import { checkMigration, type Migration, runMigrations, type SqlRunner } from './migrations.js'
@@ -73,6 +75,18 @@ export interface VolumeMount {
   readonly target: string
   /** @default false */
   readonly readonly?: boolean
+  /** Only this directory or file of it, which must be there. @default all of it */
+  readonly subpath?: string
+}
+
+/** The files of an image in a container. */
+export interface ImageMount {
+  /** Reference or id. */
+  readonly image: string
+  /** Absolute path, made when missing. */
+  readonly target: string
+  /** Only this directory or file of it. @default all of it */
+  readonly subpath?: string
 }
 
 /** A function in which `with…` change the container at hand, for constructors of subclasses. */
@@ -155,7 +169,7 @@ export class GenericContainer implements TestContainer {
   async start(options: StartOptions = {}): Promise<StartedTestContainer> {
     refuseUnknown(Object.keys(options), ['from', 'signal'], 'start')
     const { signal = new AbortController().signal, from } = options
-    signal.throwIfAborted()
+    abortSignal(signal, 'start.signal').throwIfAborted()
     if (from !== undefined) checkSnapshot(from)
     if (this.dependencies.length === 0) {
       const start = (own: AbortSignal) => this.launch(own, from)
@@ -206,8 +220,9 @@ export class GenericContainer implements TestContainer {
 
   private async tellStarted(running: RunningContainer): Promise<void> {
     const started = new StartedTestContainer(running)
-    await this.containerStarted?.(started, running.inspection, false)
-    for (const hooks of running.definition.hooks) await hooks.started?.(started)
+    const name = started.getName()
+    await callHook('containerStarted', name, () => this.containerStarted?.(started, running.inspection, false))
+    for (const hooks of running.definition.hooks) await callHook('started', name, () => hooks.started?.(started))
   }
 
   /** For subclasses: the container is about to be made. `with…` change it, here and only here. */
@@ -281,7 +296,7 @@ export class GenericContainer implements TestContainer {
 
   /** Platform of the image, such as `linux/arm64`. @default this machine's */
   withPlatform(platform: string): this {
-    return this.with({ platform: text(platform, 'platform') })
+    return this.with({ platform: platformName(platform, 'platform') })
   }
 
   /** Added to those given before. */
@@ -309,24 +324,44 @@ export class GenericContainer implements TestContainer {
 
   /** Paths of this machine in the container; added to those given before. */
   withBindMounts(mounts: readonly BindMount[]): this {
-    const binds = bindMounts(mounts, 'bindMounts').map(({ source, target, mode }) => ({
+    const binds = bindMounts(mounts, 'bindMounts').map(({ source, target, mode, createSource }) => ({
       type: 'bind' as const,
       source,
       target,
       readonly: mode === 'ro',
+      ...(createSource ? { createSource } : {}),
     }))
     return this.with({ mounts: [...this.definition.mounts, ...binds] })
   }
 
   /** Volumes in the container; added to those given before. */
   withVolumes(...volumes: readonly VolumeMount[]): this {
-    const mounts = volumes.map(({ volume, target, readonly = false }, index) => ({
+    const mounts = volumes.map(({ volume, target, readonly = false, subpath }, index) => ({
       type: 'volume' as const,
       source: volume instanceof StartedVolume ? volume.getName() : text(volume, `volumes[${index}].volume`),
       target: absolutePath(target, `volumes[${index}].target`),
       readonly: flag(readonly, `volumes[${index}].readonly`),
+      ...(subpath === undefined ? {} : { subpath: text(subpath, `volumes[${index}].subpath`) }),
     }))
     return this.with({ mounts: [...this.definition.mounts, ...mounts] })
+  }
+
+  /** Directories and files of images, read-only; added to those given before. An image that is not here is fetched. */
+  withImageMounts(...images: readonly ImageMount[]): this {
+    const mounts = images.map(({ image, target, subpath }, index) => ({
+      type: 'image' as const,
+      source: checkReference(image, `imageMounts[${index}].image`),
+      target: absolutePath(target, `imageMounts[${index}].target`),
+      ...(subpath === undefined ? {} : { subpath: text(subpath, `imageMounts[${index}].subpath`) }),
+    }))
+    return this.with({ mounts: [...this.definition.mounts, ...mounts] })
+  }
+
+  /** Has the mounts and volumes of a started container too, in the same places. */
+  withVolumesFrom(container: StartedTestContainer, { readonly = false }: { readonly readonly?: boolean } = {}): this {
+    if (!(container instanceof StartedTestContainer)) refuse('container', container, 'expected a started container')
+    const from = { container: container.getId(), readonly: flag(readonly, 'readonly') }
+    return this.with({ volumesFrom: [...this.definition.volumesFrom, from] })
   }
 
   /** Directories in memory: path → options, such as `{ '/tmp': 'rw,size=64m' }`. */
@@ -419,6 +454,22 @@ export class GenericContainer implements TestContainer {
     return this.with({ limits: { ...this.definition.limits, ...limits } })
   }
 
+  /**
+   * Most that it may write to its root file system, in bytes: more is `no space left on device`. What it writes is in memory then, and
+   * counts there. Volumes and mounts have no such limit.
+   */
+  withDiskQuota(bytes: number): this {
+    return this.withLimits({ diskBytes: positive(bytes, 'diskQuota') })
+  }
+
+  /**
+   * Milliseconds by which its clocks that count from the boot are ahead, or behind: uptimes and monotonic times. The time of day cannot be
+   * shifted: Linux has one for all.
+   */
+  withClockOffset(milliseconds: number): this {
+    return this.with({ clockOffsetMs: integer(Number.MIN_SAFE_INTEGER)(milliseconds, 'clockOffset') })
+  }
+
   /** A first process that reaps and passes signals on, as of `docker run --init`. */
   withInit(init = true): this {
     return this.with({ init: flag(init, 'init') })
@@ -451,7 +502,7 @@ export class GenericContainer implements TestContainer {
     return this.with({ networks: [...others, attachment] })
   }
 
-  /** `bridge`, `none`, `host` or `container:<name or id>`, instead of networks. */
+  /** `bridge`, `none`, `host`, `container:<name or id>` or the name of a network, instead of networks. */
   withNetworkMode(networkMode: string): this {
     return this.with({ networkMode: text(networkMode, 'networkMode') })
   }
@@ -550,12 +601,12 @@ export class GenericContainer implements TestContainer {
     return this.withCopies({ directories: filesToCopy(directories, 'directories') })
   }
 
-  /** Files from texts, Buffers and streams. A stream can be read once, so such a definition can be started once. */
+  /** Files from texts, Buffers and streams. What a stream holds is read at the first start, and kept in memory for others. */
   withCopyContentToContainer(contents: readonly ContentToCopy[]): this {
     return this.withCopies({ contents: contentsToCopy(contents, 'contents') })
   }
 
-  /** Tar archives, each unpacked in its directory, which must exist. Streams can be read once. */
+  /** Tar archives, each unpacked in its directory, which must exist. Streams can be read once, so such a definition can be started once. */
   withCopyArchivesToContainer(archives: readonly ArchiveToCopy[]): this {
     return this.withCopies({ archives: archivesToCopy(archives, 'archives') })
   }

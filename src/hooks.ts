@@ -41,3 +41,16 @@ export function checkHooks(hooks: Hooks): Hooks {
   }
   return Object.freeze({ ...hooks })
 }
+
+/** Calls one. What is not an error of ours is thrown as HOOK_FAILED with the hook's name; an abort as it is. */
+export async function callHook(name: string, container: string, hook: () => unknown): Promise<void> {
+  try {
+    await hook()
+  } catch (error) {
+    const isAbort = error instanceof Error && /^(Abort|Timeout)Error$/.test(error.name)
+    if (error instanceof MayflyError || isAbort) throw error
+    const said = error instanceof Error ? error.message : String(error)
+    const message = `"${container}": its hook ${name} threw: ${said}`
+    throw new MayflyError('HOOK_FAILED', message, { container, value: name }, { cause: error })
+  }
+}

@@ -51,7 +51,14 @@ export type {
 export type { WaitForLogOptions } from './engine/wait.js'
 export type { LinkFact as ContainerLink, PublishedFact as BoundPort } from './engine/wire.js'
 export { Engine } from './engine-door.js'
-export { GenericContainer, type StartOptions, type TestContainer, type VolumeMount } from './generic-container.js'
+export type { NetworkFaultOptions, StartedFault } from './faults.js'
+export {
+  GenericContainer,
+  type ImageMount,
+  type StartOptions,
+  type TestContainer,
+  type VolumeMount,
+} from './generic-container.js'
 export { type BuildContext, type BuildOptions, GenericContainerBuilder } from './generic-container-builder.js'
 export type { Hooks } from './hooks.js'
 export { TestContainers } from './host-ports.js'

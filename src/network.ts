@@ -9,6 +9,8 @@ import type { StartedTestContainer } from './started-container.js'
 const shape = sparse({
   name: optional(string),
   subnet: optional(string),
+  gateway: optional(string),
+  ipRange: optional(string),
   internal: optional(boolean),
   labels: optional(textsByName),
 }) as Check<NetworkOptions>

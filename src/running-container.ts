@@ -4,6 +4,7 @@ import { Readable } from 'node:stream'
 import type { Backend, BackendContainer, HealthCheck, Inspection } from './backends/backend.js'
 import type { Definition } from './definition.js'
 import { MayflyError } from './engine/errors.js'
+import type { StartedFault } from './faults.js'
 import { firstMappedPort, mappedPort } from './ports.js'
 import type { Health, WaitTarget } from './wait/strategy.js'
 
@@ -24,6 +25,8 @@ export class RunningContainer {
   migrate: () => Promise<void> = async () => {}
   /** The stop under way or done: there is one, however often it is asked for. */
   stopping: Promise<void> | undefined
+  /** Those that were made and not undone. */
+  readonly faults = new Set<StartedFault>()
   /** Called, in this order, when it has been stopped. */
   readonly afterStop: (() => Promise<unknown>)[] = []
 

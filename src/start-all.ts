@@ -1,5 +1,7 @@
 /** Several containers at once: each as soon as those that it depends on are ready. */
 
+import { abortSignal } from './checks.js'
+import { refuse } from './engine/launch/check.js'
 import type { GenericContainer, StartOptions } from './generic-container.js'
 import type { StartedTestContainer } from './started-container.js'
 
@@ -30,6 +32,14 @@ export async function startAll<const Containers extends readonly GenericContaine
   containers: Containers,
   { signal = new AbortController().signal }: StartOptions = {},
 ): Promise<AllStarted<Containers>> {
+  if (!Array.isArray(containers)) refuse('containers', containers, 'expected an array of definitions')
+  for (const [index, container] of containers.entries()) {
+    // By what it has, for this module is loaded by that of the class.
+    if (!Array.isArray((container as unknown as Insides | undefined)?.dependencies)) {
+      refuse(`containers[${index}]`, container, 'expected the definition of a container')
+    }
+  }
+  abortSignal(signal, 'startAll.signal')
   return (await startGraph(containers, signal, startAlone)) as AllStarted<Containers>
 }
 

@@ -12,6 +12,7 @@ import { currentBackend } from './backends/current.js'
 import { copyArchives, copyEntries } from './copy-in.js'
 import { type Definition, toSpec } from './definition.js'
 import { MayflyError } from './engine/errors.js'
+import { callHook } from './hooks.js'
 import { hostAccess } from './host-ports.js'
 import { substituteImage } from './image-substitution.js'
 import { LogStream } from './log-stream.js'
@@ -57,9 +58,21 @@ export async function startContainer(source: Launchable, signal: AbortSignal): P
     try {
       return await startOnce(backend, definition, source, signal)
     } catch (error) {
-      if (signal.aborted || attempt >= definition.startupAttempts || !isWorthAnother(error)) throw error
+      if (signal.aborted) throw error
+      if (attempt >= definition.startupAttempts || !isWorthAnother(error)) throw withImage(error, definition)
     }
   }
+}
+
+/** A name that was made up tells nobody which container it is. */
+function withImage(error: unknown, { name, image }: Definition): unknown {
+  if (name === undefined && error instanceof MayflyError && error.container && !error.message.includes(image)) {
+    const made = `"${error.container}"`
+    // In place, so that whoever handles it has the same object, cause and facts.
+    error.message = error.message.replace(made, `${made} (${image})`)
+    if (error.stack) error.stack = error.stack.replace(made, `${made} (${image})`)
+  }
+  return error
 }
 
 /** What the definition itself is to blame for is the same the next time. */
@@ -201,16 +214,18 @@ async function bringUp(
   signal: AbortSignal,
 ): Promise<RunningContainer> {
   const { hooks, logConsumers, preparation } = scene.definition
-  await source.created(container.id)
-  for (const one of hooks) await one.created?.(container.id)
+  const { id, name } = container
+  await callHook('containerCreated', name, () => source.created(id))
+  for (const one of hooks) await callHook('created', name, () => one.created?.(id))
   const running = await launch(scene, container, from, signal)
   for (const consumer of logConsumers) {
     const log = new LogStream(container.logs({ follow: true, background: true }))
     log.on('error', () => {}) // the log ends with the container or the session; whoever consumes it may listen too
     await consumer(log)
   }
-  await source.starting(running.inspection)
-  for (const one of hooks) await one.starting?.(running.inspection)
+  const { inspection } = running
+  await callHook('containerStarting', name, () => source.starting(inspection))
+  for (const one of hooks) await callHook('starting', name, () => one.starting?.(inspection))
   await awaitReady(running, signal)
   if (preparation.migrations.length > 0) running.migrate = () => source.migrate(running, preparation.migrations)
   if (!from) await running.migrate()
@@ -288,7 +303,7 @@ async function settle(container: BackendContainer, signal: AbortSignal): Promise
     exitCode: exit.exitCode,
     hint:
       exit.exitCode === 0
-        ? 'if it is meant to do one thing and end, wait for that: withWaitStrategy(Wait.forOneShotStartup())'
+        ? "if it is meant to do one thing and end, wait for that: withWaitStrategy(Wait.forOneShotStartup()); if it is meant to stay, give it something to do: withCommand(['sleep', 'infinity'])"
         : 'see its last output',
     ...(logTail ? { logTail } : {}),
   })

@@ -2,7 +2,7 @@
 
 import type { Readable } from 'node:stream'
 import type { BackendContainer, ContainerStatus, ExitFacts, Inspection, ResourceUsage } from './backends/backend.js'
-import { checkReference } from './checks.js'
+import { abortSignal, checkReference } from './checks.js'
 import { ContainerSnapshot } from './container-snapshot.js'
 import {
   type ArchiveToCopy,
@@ -17,7 +17,15 @@ import {
 } from './copy.js'
 import { copyArchives, copyEntries } from './copy-in.js'
 import { MayflyError } from './engine/errors.js'
-import { boolean, type Check, integer, optional, refuse, sparse, string } from './engine/launch/check.js'
+import { boolean, type Check, integer, list, optional, refuse, sparse, string } from './engine/launch/check.js'
+import {
+  type NetworkFaultOptions,
+  type StartedFault,
+  startFullDisk,
+  startNetworkFault,
+  startPause,
+  undoFaults,
+} from './faults.js'
 import { LogStream } from './log-stream.js'
 import { firstMappedPort, mappedPort } from './ports.js'
 import type { RunningContainer } from './running-container.js'
@@ -109,15 +117,16 @@ export interface LogOptions {
 
 const timeout = optional(integer(0))
 const anything: Check<unknown> = (value) => value
-const stopShape = sparse({ timeout, remove: optional(boolean), removeVolumes: optional(boolean), signal: anything })
-const snapshotShape = sparse({ timeout, signal: anything })
-const restartShape = sparse({ timeout, signal: anything })
+const signal = optional(abortSignal)
+const stopShape = sparse({ timeout, remove: optional(boolean), removeVolumes: optional(boolean), signal })
+const snapshotShape = sparse({ timeout, signal })
+const restartShape = sparse({ timeout, signal })
 const execShape = sparse({
   workingDir: optional(string),
   user: optional(string),
   env: anything,
   input: anything,
-  signal: anything,
+  signal,
 })
 const logShape = sparse({
   since: anything,
@@ -125,7 +134,17 @@ const logShape = sparse({
   stdout: optional(boolean),
   stderr: optional(boolean),
   follow: optional(boolean),
-  signal: anything,
+  signal,
+})
+const commitShape = sparse({
+  repo: string,
+  tag: optional(string),
+  comment: optional(string),
+  author: optional(string),
+  pause: optional(boolean),
+  changes: optional(list(string)),
+  deleteOnExit: optional(boolean),
+  signal,
 })
 
 /** How something is copied into a container that runs. */
@@ -220,7 +239,9 @@ export class StartedTestContainer implements AsyncDisposable {
     const { timeout = 60_000, signal } = snapshotShape(options, 'snapshot') as SnapshotOptions
     const { running } = this
     running.requireUsable('keep the state of')
-    if (running.definition.mounts.some((mount) => mount.type === 'tmpfs' || !mount.readonly)) {
+    if (
+      running.definition.mounts.some((mount) => mount.type === 'tmpfs' || (mount.type !== 'image' && !mount.readonly))
+    ) {
       throw new MayflyError('NOT_SUPPORTED', `Cannot keep the state of "${this.getName()}": it has mounts`, {
         container: this.getName(),
         field: 'mounts',
@@ -245,7 +266,8 @@ export class StartedTestContainer implements AsyncDisposable {
 
   /** Makes an image of what it has written. Resolves to the image's id. */
   async commit(options: CommitOptions): Promise<string> {
-    const { repo, tag = 'latest', comment, author, pause = true, changes = [], deleteOnExit = true, signal } = options
+    const checked = commitShape(options, 'commit') as CommitOptions
+    const { repo, tag = 'latest', comment, author, pause = true, changes = [], deleteOnExit = true, signal } = checked
     this.running.requireUsable('commit')
     return this.running.container.commit({
       reference: checkReference(`${repo}:${tag}`, 'repo'),
@@ -258,16 +280,56 @@ export class StartedTestContainer implements AsyncDisposable {
     })
   }
 
-  /** Freezes every process in it. */
-  async pause(): Promise<void> {
+  /** Freezes every process in it, until `unpause()`, `heal()` or the fault is undone. */
+  async pause(): Promise<StartedFault> {
     this.running.requireUsable('pause')
-    await this.running.container.pause()
+    return startPause(this.running)
   }
 
   /** Lets it go on. */
   async unpause(): Promise<void> {
     this.running.requireUsable('unpause')
     await this.running.container.unpause()
+  }
+
+  /**
+   * Disturbs its network: packets are lost, late or slow, all of them or those between it and one other container. Instead of a fault
+   * that concerned the same packets.
+   *
+   * Throws INVALID_OPTION, and NOT_SUPPORTED where it has no network of its own.
+   *
+   * @example
+   * import { GenericContainer } from 'mayfly'
+   *
+   * await using redis = await new GenericContainer('redis:8').withExposedPorts(6379).start()
+   * await using slow = await redis.impair({ latency: 50, loss: 0.01 })
+   */
+  async impair(fault: NetworkFaultOptions): Promise<StartedFault> {
+    this.running.requireUsable('impair')
+    return startNetworkFault(this.running, fault, (peer) => peer.getId())
+  }
+
+  /**
+   * Cuts it off from everything, also from who uses its mapped ports, or from one other container: packets vanish, as with a cable that is
+   * pulled. Connections stay, and go on when it is healed soon enough.
+   */
+  async cutOff({ from }: { readonly from?: StartedTestContainer } = {}): Promise<StartedFault> {
+    return this.impair(from === undefined ? { loss: 1 } : { loss: 1, peer: from })
+  }
+
+  /**
+   * Makes its disk full: a program that writes more is told that no space is left on the device.
+   *
+   * Throws NOT_SUPPORTED unless the definition has `withDiskQuota`.
+   */
+  async fillDisk(): Promise<StartedFault> {
+    this.running.requireUsable('fill the disk of')
+    return startFullDisk(this.running)
+  }
+
+  /** Undoes all of its faults. Test runners' containers that outlive a test are healed at its end. */
+  async heal(): Promise<void> {
+    await undoFaults(this.running)
   }
 
   /** Sends a signal to its first process. @default 'SIGKILL' */

@@ -39,9 +39,25 @@ export interface NetworkAttachment {
 /** A directory of the container that comes from elsewhere. Targets are absolute and made when missing. */
 export type ContainerMount =
   /** Of this machine. */
-  | { readonly type: 'bind'; readonly source: string; readonly target: string; readonly readonly?: boolean }
+  | {
+      readonly type: 'bind'
+      readonly source: string
+      readonly target: string
+      readonly readonly?: boolean
+      /** Makes a directory where there is nothing. @default false */
+      readonly createSource?: boolean
+    }
   /** A volume made by {@link Backend.createVolume}, by name. */
-  | { readonly type: 'volume'; readonly source: string; readonly target: string; readonly readonly?: boolean }
+  | {
+      readonly type: 'volume'
+      readonly source: string
+      readonly target: string
+      readonly readonly?: boolean
+      /** Only this directory or file of it. */
+      readonly subpath?: string
+    }
+  /** The files of an image, read-only, by the image's name. */
+  | { readonly type: 'image'; readonly source: string; readonly target: string; readonly subpath?: string }
   /** In memory; options as of `docker run --tmpfs`, such as `rw,size=64m`. */
   | { readonly type: 'tmpfs'; readonly target: string; readonly options?: string }
 
@@ -69,6 +85,10 @@ export interface ContainerSpec {
   readonly ports: readonly PublishedPort[]
   readonly mounts: readonly ContainerMount[]
   readonly networks: readonly NetworkAttachment[]
+  /** Further names on the network that containers are on without any. */
+  readonly aliases?: readonly string[]
+  /** Ids of containers whose mounts it has, too. */
+  readonly volumesFrom?: readonly { readonly container: string; readonly readonly: boolean }[]
   /** `bridge`, `none`, `host`, `container:<id>`; instead of `networks`. @default 'bridge' */
   readonly networkMode?: string
   /** Lines for /etc/hosts: name → address, or `host-gateway`. */
@@ -86,6 +106,8 @@ export interface ContainerSpec {
   readonly sysctls?: Readonly<Record<string, string>>
   readonly ulimits?: Readonly<Record<string, Ulimit>>
   readonly limits?: ResourceLimits
+  /** Of the clocks that count from the boot. @default 0 */
+  readonly clockOffsetMs?: number
   readonly shmSizeBytes?: number
   readonly init?: boolean
   readonly stopSignal?: string | number
@@ -109,6 +131,7 @@ export interface ImageFacts {
   readonly arrivedAt: Date | undefined
   readonly labels: Readonly<Record<string, string>>
   readonly entrypoint: readonly string[]
+  readonly command: readonly string[]
   readonly env: Readonly<Record<string, string>>
   /** @default '0' */
   readonly user: string
@@ -151,6 +174,10 @@ export interface NetworkOptions {
   readonly name?: string
   /** Such as `10.5.0.0/24`. @default a free one */
   readonly subnet?: string
+  /** The router's address of the subnet, which must be given. @default its first */
+  readonly gateway?: string
+  /** Part of the subnet from which containers get addresses. @default all of it */
+  readonly ipRange?: string
   /** No way out of it, and none in but published ports. @default false */
   readonly internal?: boolean
   readonly labels?: Readonly<Record<string, string>>
@@ -314,6 +341,18 @@ export interface KeepStateOptions {
   readonly signal?: AbortSignal
 }
 
+/** What happens to the packets of a container, in both directions; all 0 or absent: nothing any more. */
+export interface NetworkFaultRequest {
+  /** Part that gets lost, 0 to 1. */
+  readonly loss?: number
+  /** Milliseconds. */
+  readonly latency?: number
+  readonly jitter?: number
+  readonly bytesPerSecond?: number
+  /** Id of the container at the other end. @default everything that is not about such a one */
+  readonly peer?: string
+}
+
 /** A program in a container, with its streams. */
 export interface BackendProcess {
   /** Writes to its stdin. */
@@ -346,6 +385,10 @@ export interface BackendContainer {
   unpause(): Promise<void>
   /** Stops it and starts it again. */
   restart(options: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<void>
+  /** Disturbs its network instead of what disturbed the same packets. Quiet about ending what a container took with it. */
+  impair(fault: NetworkFaultRequest): Promise<void>
+  /** Its disk is full from now on, or has its size again. */
+  fillDisk(isFull: boolean): Promise<void>
   /** With force, running or not. May be called twice. */
   remove(options: { readonly force: boolean; readonly volumes: boolean }): Promise<void>
   /** What is known of it now. */

@@ -2,6 +2,7 @@
 
 import type { Container } from '../engine/container.js'
 import type { Engine } from '../engine/engine.js'
+import type { Fault } from '../engine/faults.js'
 import type { ContainerExit } from '../engine/life.js'
 import type {
   BackendContainer,
@@ -15,6 +16,7 @@ import type {
   Inspection,
   KeepStateOptions,
   LogPiece,
+  NetworkFaultRequest,
   ResourceUsage,
   WithSignal,
 } from './backend.js'
@@ -26,6 +28,9 @@ export class EmbeddedContainer implements BackendContainer {
   readonly #container: Container
   readonly #engine: Engine
   readonly #images: EmbeddedImages
+  /** By the peer's id; '' = of everything. */
+  readonly #faults = new Map<string, Fault>()
+  #full: Fault | undefined
 
   constructor(engine: Engine, container: Container, images: EmbeddedImages) {
     this.#engine = engine
@@ -65,6 +70,27 @@ export class EmbeddedContainer implements BackendContainer {
 
   restart({ timeoutMs, signal }: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<void> {
     return orAborted(this.#container.restart(timeoutMs === undefined ? {} : { timeoutMs }), signal)
+  }
+
+  async impair({ peer, latency, jitter, ...rest }: NetworkFaultRequest): Promise<void> {
+    const key = peer ?? ''
+    const fault = {
+      ...rest,
+      ...(latency === undefined ? {} : { latencyMs: latency }),
+      ...(jitter === undefined ? {} : { jitterMs: jitter }),
+    }
+    const old = this.#faults.get(key)
+    if (Object.values(fault).some((value) => value > 0)) {
+      this.#faults.set(key, await this.#container.impair({ ...fault, ...(peer === undefined ? {} : { peer }) }))
+    } else {
+      this.#faults.delete(key)
+      await old?.undo()
+    }
+  }
+
+  async fillDisk(isFull: boolean): Promise<void> {
+    if (isFull) this.#full = await this.#container.fillDisk()
+    else await this.#full?.undo()
   }
 
   remove({ force }: { readonly force: boolean; readonly volumes: boolean }): Promise<void> {

@@ -93,6 +93,7 @@ function factsOf(id: string, { config = {} }: ImageConfig, arrivedAt: Date | und
     arrivedAt,
     labels: config.Labels ?? {},
     entrypoint: config.Entrypoint ?? [],
+    command: config.Cmd ?? [],
     env: imageDefaults({ config }).env,
     user: config.User || '0',
   }

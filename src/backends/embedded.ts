@@ -172,6 +172,9 @@ function toOptions(spec: ContainerSpec): {
       aliases,
       ...(ipAddress === undefined ? {} : { address: ipAddress }),
     })),
+    // Containers without a network of their own are on the common one, where names are answered too.
+    networkAliases: networks.length === 0 ? spec.aliases : undefined,
+    volumesFrom: spec.volumesFrom,
     extraHosts: spec.extraHosts,
     dns: spec.dns,
     dnsSearch: spec.dnsSearch,
@@ -186,6 +189,7 @@ function toOptions(spec: ContainerSpec): {
     sysctls: spec.sysctls,
     ulimits: spec.ulimits,
     limits: spec.limits,
+    clockOffsetMs: spec.clockOffsetMs,
     shmSizeBytes: spec.shmSizeBytes,
     init: spec.init,
     stopSignal: spec.stopSignal,
@@ -197,8 +201,8 @@ function toOptions(spec: ContainerSpec): {
 }
 
 function toMount(mount: Exclude<ContainerMount, { type: 'tmpfs' }>): Mount {
-  const { type, source, target, readonly = false } = mount
-  return { type, source, target, readonly }
+  const { subpath, ...rest } = mount as Exclude<ContainerMount, { type: 'tmpfs' }> & { readonly subpath?: string }
+  return subpath === undefined ? (rest as Mount) : ({ ...rest, subpath } as Mount)
 }
 
 function withoutUndefined<T extends object>(object: T): { [Name in keyof T]: Exclude<T[Name], undefined> } {

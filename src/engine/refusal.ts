@@ -211,7 +211,8 @@ function judgeNetworkOrVolume({ step, subject, errno, message }: Refusal, { opti
   }
   if (step === 'address') {
     const code = errno === 'EADDRINUSE' ? 'ADDRESS_IN_USE' : 'INVALID_OPTION'
-    return { code, field: index < 0 ? 'address' : `networks[${index}].address`, value: subject, why }
+    const field = index >= 0 ? `networks[${index}].address` : options ? 'networks' : 'address'
+    return { code, field, value: subject, why }
   }
   if (step === 'host-port') {
     return { code: errno === 'EINVAL' ? 'INVALID_OPTION' : 'NOT_SUPPORTED', field: 'hostAccess', value: subject, why }
@@ -260,6 +261,9 @@ function judgeProgram({ subject, errno, message }: Refusal, options: Attempt['op
             code: 'PROGRAM_NOT_FOUND',
             ...field,
             why: `there is no program "${program}" in its PATH${message ? ` (${message})` : ''}`,
+            ...(program.includes(' ')
+              ? { hint: `give the words one by one: ${JSON.stringify(program.split(' '))}` }
+              : {}),
           }
     case 'EACCES':
     case 'EPERM':

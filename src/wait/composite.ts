@@ -1,5 +1,6 @@
 /** Several waits together. */
 
+import { refuse } from '../engine/launch/check.js'
 import { runStrategy } from './run.js'
 import { AbstractWaitStrategy, checkTimeout, type WaitControl, type WaitStrategy, type WaitTarget } from './strategy.js'
 
@@ -14,6 +15,13 @@ export class CompositeWaitStrategy extends AbstractWaitStrategy {
 
   constructor(strategies: readonly WaitStrategy[], mode: 'all' | 'any') {
     super()
+    if (!Array.isArray(strategies)) refuse('strategies', strategies, 'expected an array of wait strategies')
+    for (const [index, strategy] of strategies.entries()) {
+      if (typeof strategy?.waitUntilReady !== 'function') {
+        refuse(`strategies[${index}]`, strategy, 'expected a wait strategy such as Wait.forListeningPorts()')
+      }
+    }
+    if (mode === 'any' && strategies.length === 0) refuse('strategies', strategies, 'expected at least one')
     this.strategies = Object.freeze([...strategies])
     this.mode = mode
     this.what = mode === 'all' ? 'all of its conditions' : 'any of its conditions'

@@ -19,24 +19,33 @@ export class ListeningPortsWaitStrategy extends AbstractWaitStrategy {
       })
     }
     this.ports = ports
-    this.what = ports.length > 0 ? `port ${ports.join(', ')}` : 'its ports'
+    this.what = describePorts(ports)
+  }
+
+  override waitUntilReady(target: WaitTarget, control: WaitControl): Promise<void> {
+    if (this.ports.length > 0) return super.waitUntilReady(target, control)
+    const exposed = target.exposedPorts.filter(({ protocol }) => protocol === 'tcp').map(({ container }) => container)
+    if (exposed.length === 0) return Promise.resolve()
+    return this.with({ ports: exposed, what: describePorts(exposed) }).waitUntilReady(target, control)
   }
 
   protected override async check(target: WaitTarget, { signal }: WaitControl): Promise<void> {
-    const exposed = target.exposedPorts.filter(({ protocol }) => protocol === 'tcp').map(({ container }) => container)
-    const ports = this.ports.length > 0 ? this.ports : exposed
-    await Promise.all(ports.map((port) => target.container.waitForPort(port, { signal })))
+    await Promise.all(this.ports.map((port) => target.container.waitForPort(port, { signal })))
   }
 
-  protected override hint({ container, exposedPorts }: WaitTarget): string {
-    const wanted = this.ports.length > 0 ? this.ports : exposedPorts.map((port) => port.container)
+  protected override hint({ container }: WaitTarget): string {
     const open = container.listeningPorts()
-    const local = open.filter(({ port, address }) => wanted.includes(port) && /^(127\.|::1$)/.test(address))
+    const local = open.filter(({ port, address }) => this.ports.includes(port) && /^(127\.|::1$)/.test(address))
     if (local.length > 0) {
       const list = local.map(({ address, port }) => `${address}:${port}`).join(', ')
-      return `something listens on ${list} only, which nobody outside the container can reach`
+      return `something listens on ${list} only, which nobody outside the container can reach: tell it to listen on 0.0.0.0`
     }
-    if (open.length === 0) return 'it listens on no port at all'
-    return `it listens on ${[...new Set(open.map(({ port }) => port))].join(', ')}`
+    if (open.length === 0) return 'it listens on no port at all; if it needs longer, withStartupTimeout(milliseconds)'
+    const missing = this.ports.filter((port) => !open.some((one) => one.port === port))
+    return `it listens on ${[...new Set(open.map(({ port }) => port))].join(', ')}, and not on ${missing.join(', ')}`
   }
+}
+
+function describePorts(ports: readonly number[]): string {
+  return ports.length > 1 ? `ports ${ports.join(', ')}` : `port ${ports.join()}`
 }

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import { describe, expect, test } from 'vitest'
 import {
   GenericContainer,
@@ -10,6 +11,7 @@ import {
   Volume,
   Wait,
 } from '../../src/index.js'
+import { packTar } from '../../src/tar.js'
 import { IMAGE, libraryWorld, obstacle } from './support/world.js'
 
 const container = new GenericContainer(IMAGE)
@@ -102,6 +104,21 @@ describe('bad input', () => {
     ['a port to wait for', () => Wait.forListeningPorts(1.5), { field: 'ports' }],
     ['a file without a slash', () => Wait.forFile('x'), { field: 'path' }],
     ['no command', () => Wait.forSuccessfulCommand([]), { field: 'command' }],
+    [
+      'a path of this machine that is relative',
+      () => container.withBindMounts([{ source: './data', target: '/data' }]),
+      { field: 'bindMounts[0].source', message: /resolve\('\.\/data'\)/ },
+    ],
+    ['a platform', () => container.withPlatform('linux/amd64/v2/x'), { field: 'platform' }],
+    ['no strategies', () => Wait.forAll(wrong(Wait.forListeningPorts())), { field: 'strategies' }],
+    ['one of several strategies', () => Wait.forAny([wrong('ports')]), { field: 'strategies[0]' }],
+    ['none of several strategies', () => Wait.forAny([]), { field: 'strategies' }],
+    [
+      'an unknown key of a context',
+      () => GenericContainer.fromDockerfile(wrong({ dockerFile: 'FROM scratch' })),
+      { message: /did you mean dockerfile\?/ },
+    ],
+    ['a builder’s policy', () => GenericContainer.fromDockerfile('.').withPullPolicy(wrong(true)), {}],
     ['a context', () => GenericContainer.fromDockerfile(wrong(5)), { field: 'context' }],
     ['reuse', () => container.withReuse(), { code: 'NOT_SUPPORTED' }],
   ])('is told at once: %s', (_what, work, { code = 'INVALID_OPTION', field, message }) => {
@@ -110,6 +127,25 @@ describe('bad input', () => {
     expect(error.code).toBe(code)
     if (field) expect(error.field).toBe(field)
     if (message) expect(error.message).toMatch(message)
+  })
+
+  test.each<[string, () => Promise<unknown>, string, RegExp?]>([
+    ['a signal', () => container.start(wrong({ signal: 'soon' })), 'start.signal', /AbortSignal\.timeout/],
+    ['a name of a start', () => container.start(wrong({ sigal: 1 })), 'start.sigal', /did you mean signal\?/],
+    [
+      'a name of a build',
+      () => GenericContainer.fromDockerfile('.').build('app:1', wrong({ deleteOnExt: false })),
+      'build.deleteOnExt',
+      /did you mean deleteOnExit\?/,
+    ],
+    ['one of several', () => startAll(wrong<GenericContainer[]>([container, 'web'])), 'containers[1]'],
+    ['no list', () => startAll(wrong<GenericContainer[]>(container)), 'containers'],
+  ])('is told by a rejection: %s', async (_what, work, field, message = /expected|no such option/) => {
+    await expect(work()).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      field,
+      message: expect.stringMatching(message),
+    })
   })
 
   test('does not show the value of a variable', () => {
@@ -157,6 +193,40 @@ describe.skipIf(why)('a start that cannot be', () => {
   test('names the program that is not in the image', async () => {
     const error = await failing(container.withName('absent').withCommand(['no-such-program']))
     expect(error).toMatchObject({ code: 'PROGRAM_NOT_FOUND', container: 'absent' })
+    const line = await failing(container.withCommand(['sleep 60']))
+    expect(line.message).toContain('["sleep","60"]')
+  })
+
+  test('names the image beside a name that was made up', async () => {
+    const error = await failing(container.withCommand(['false']))
+    expect(error.message).toContain(`"${error.container}" (${IMAGE}) exited with code 1`)
+  })
+
+  test('names the port that nothing listens on, and those that something does', async () => {
+    const other = container.withCommand(['httpd', '-f', '-p', '8080']).withExposedPorts(80).withStartupTimeout(500)
+    expect(await failing(other)).toMatchObject({
+      code: 'TIMEOUT',
+      hint: 'it listens on 8080, and not on 80',
+      message: expect.stringContaining('still waiting for port 80 after 0.5 s'),
+    })
+  })
+
+  test('of starting twice what can be read once says so, while the contents of a file are there again', async () => {
+    const entry = {
+      path: 'from-archive',
+      type: 'file' as const,
+      mode: 0o644,
+      size: 3,
+      content: () => [Buffer.from('one')],
+    }
+    const tar = Readable.from(packTar([entry]))
+    const contents = sleeper.withCopyContentToContainer([{ content: Readable.from(['two']), target: '/from-stream' }])
+    const once = contents.withCopyArchivesToContainer([{ tar, target: '/' }])
+    await using first = await once.start()
+    expect(String(await first.readFile('/from-archive'))).toBe('one')
+    await expect(once.start()).rejects.toMatchObject({ code: 'INVALID_OPTION', field: 'archives' })
+    await using second = await contents.start()
+    expect(String(await second.readFile('/from-stream'))).toBe('two')
   })
 
   test('refuses a name that is taken, and frees it afterwards', async () => {
@@ -202,7 +272,10 @@ describe.skipIf(why)('a start that cannot be', () => {
     const network = await new Network().start()
     await network.stop()
     await network.stop()
-    expect(await failing(sleeper.withNetwork(network))).toMatchObject({ code: 'INVALID_OPTION', field: 'networks' })
+    expect(await failing(sleeper.withNetwork(network))).toMatchObject({
+      code: 'NO_SUCH_NETWORK',
+      field: 'networks[0].network',
+    })
   })
 
   test('is told for ports of the host that are none', async () => {
@@ -214,6 +287,10 @@ describe.skipIf(why)('a start that cannot be', () => {
     await expect(started.stop({ timout: 5 } as object)).rejects.toMatchObject({
       message: expect.stringMatching(/timeout\?/),
     })
+    await expect(started.commit({ repo: 'a', tags: 'b' } as never)).rejects.toMatchObject({
+      message: expect.stringMatching(/tag\?/),
+    })
+    await expect(started.commit({} as never)).rejects.toMatchObject({ field: 'commit.repo' })
     await expect(started.exec('true', { workdir: '/' } as object)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
     await expect(started.logs({ tial: 5 } as object)).rejects.toMatchObject({
       message: expect.stringMatching(/tail\?/),

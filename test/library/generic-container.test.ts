@@ -251,7 +251,12 @@ describe.skipIf(why)('a subclass', () => {
         throw new Error('not today')
       },
     })
-    await expect(failing.start()).rejects.toThrow(/"hooked" did not get ready: not today/)
+    await expect(failing.start()).rejects.toMatchObject({
+      code: 'HOOK_FAILED',
+      container: 'hooked',
+      value: 'started',
+      message: '"hooked": its hook started threw: not today',
+    })
     await using again = await sleeper.withName('hooked').start()
     expect(again.getName()).toBe('hooked')
   })
@@ -367,6 +372,14 @@ describe.skipIf(why)('a started container', () => {
     const hurried = await slow.start()
     await hurried.stop({ remove: false })
     expect(await hurried.exitCode()).toBe(137)
+  })
+
+  test('is killed at once when the signal of stop says so, and is gone all the same', async () => {
+    const stubborn = await sh("trap '' TERM; while :; do sleep 0.1; done").start()
+    const begin = performance.now()
+    await stubborn.stop({ timeout: 60_000, signal: AbortSignal.timeout(100) })
+    expect(performance.now() - begin).toBeLessThan(10_000)
+    await expect(stubborn.exec('true')).rejects.toMatchObject({ code: 'CONTAINER_NOT_RUNNING' })
   })
 
   test('is found by others under its aliases, and tells its networks', async () => {

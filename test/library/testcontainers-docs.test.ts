@@ -3,14 +3,19 @@
  * the import changed and our image's name in place of theirs. What stands there without its result used is written with it.
  */
 
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { describe, expect, test } from 'vitest'
 import {
   AbstractStartedContainer,
+  type ExecOptions,
+  type ExecResult,
   GenericContainer,
   ImageName,
+  type InspectResult,
   Network,
   PullPolicy,
   type StartedTestContainer,
@@ -128,7 +133,62 @@ describe.skipIf(why)('testcontainers’ documentation', () => {
         .withDefaultLogDriver()
         .start()
       expect((await container.exec(['sh', '-c', 'ulimit -n'])).output).toBe('512\n')
+      expect((await container.exec('grep /dev/shm /proc/mounts')).output).toContain('size=524288k')
       await container.stop()
+    })
+
+    test('with a share of memory and processors', async () => {
+      const container = await new GenericContainer(IMAGE)
+        .withCommand(['sleep', 'infinity'])
+        .withResourcesQuota({ memory: 0.5, cpu: 1 })
+        .start()
+      expect((await container.stats()).memoryLimitBytes).toBe(512 * 1024 * 1024)
+      await container.stop()
+    })
+
+    test('with an archive that is there before it starts, and options for copies', async () => {
+      const local = join(opened.world.directory, 'archived')
+      mkdirSync(local, { recursive: true })
+      writeFileSync(join(local, 'aa.txt'), 'hello world')
+      const archive = execFileSync('tar', ['-C', local, '--owner=1000', '--group=1000', '-cf', '-', 'aa.txt'])
+      const tar = Readable.from([archive])
+      const container = await new GenericContainer(IMAGE)
+        .withCommand(['sh', '-c', 'cat /tmp/aa.txt; exec sleep infinity'])
+        .withCopyArchivesToContainer([{ tar, target: '/tmp' }])
+        .withCopyToContainerOptions({ noOverwriteDirNonDir: true })
+        .withWaitStrategy(Wait.forLogMessage('hello world'))
+        .start()
+      expect((await container.exec('stat -c %u:%g /tmp/aa.txt')).output).toBe('1000:1000\n')
+      await container.stop()
+    })
+
+    test('with files that belong to its user', async () => {
+      const container = await new GenericContainer(IMAGE)
+        .withCommand(['sleep', 'infinity'])
+        .withUser('1000:1000')
+        .withCopyToContainerOptions({ copyUIDGID: true, noOverwriteDirNonDir: true })
+        .withCopyContentToContainer([{ content: 'mine', target: '/tmp/mine' }])
+        .start()
+      expect((await container.exec('stat -c %u:%g /tmp/mine')).output).toBe('1000:1000\n')
+      await container.stop()
+    })
+
+    test('committing it to an image, which is used again', async () => {
+      const container = await new GenericContainer(IMAGE).withCommand(['sleep', 'infinity']).start()
+      await container.exec(['sh', '-c', 'echo written > /note'])
+      const id = await container.commit({
+        repo: 'my-repo',
+        tag: 'my-tag',
+        author: 'Somebody',
+        comment: 'with a note',
+        changes: ['ENV COMMITTED=yes'],
+        deleteOnExit: false,
+      })
+      expect(id).toMatch(/^sha256:[0-9a-f]{64}$/)
+      await container.stop()
+      const again = await new GenericContainer('my-repo:my-tag').withCommand(['sleep', 'infinity']).start()
+      expect((await again.exec(['sh', '-c', 'cat /note; echo $COMMITTED'])).output).toBe('written\nyes\n')
+      await again.stop()
     })
 
     test('stopping and restarting', async () => {
@@ -139,6 +199,9 @@ describe.skipIf(why)('testcontainers’ documentation', () => {
       const stopped = await kept.stop()
       expect(stopped.getId()).toBe(kept.getId())
       await expect(stopped.copyArchiveFromContainer('/www')).resolves.toBeDefined()
+      const also = await app().start()
+      const left = await also.stop({ timeout: 1_000, remove: false, removeVolumes: false })
+      await expect(left.copyArchiveFromContainer('/www')).resolves.toBeDefined()
     })
 
     test('await using', async () => {
@@ -173,6 +236,56 @@ describe.skipIf(why)('testcontainers’ documentation', () => {
       expect(await started.greet()).toBe('hello yes\n/started\n')
     })
 
+    test('a module whose life is followed', async () => {
+      const turns: string[] = []
+      class FollowedContainer extends GenericContainer {
+        protected override async beforeContainerCreated(): Promise<void> {
+          turns.push('before')
+          this.withEnvironment({ LATE: 'yes' })
+        }
+
+        protected override async containerCreated(containerId: string): Promise<void> {
+          turns.push(`created ${containerId.length}`)
+        }
+
+        protected override async containerStarting(inspectResult: InspectResult, reused: boolean): Promise<void> {
+          turns.push(`starting ${inspectResult.name} ${reused}`)
+        }
+
+        protected override async containerStarted(
+          container: StartedTestContainer,
+          inspectResult: InspectResult,
+          reused: boolean,
+        ): Promise<void> {
+          turns.push(`started ${container.getName() === inspectResult.name} ${reused}`)
+        }
+
+        public override async start(): Promise<FollowedStartedContainer> {
+          return new FollowedStartedContainer(await super.start())
+        }
+      }
+      class FollowedStartedContainer extends AbstractStartedContainer {
+        protected override async containerStopping(): Promise<void> {
+          turns.push('stopping')
+        }
+
+        protected override async containerStopped(): Promise<void> {
+          turns.push('stopped')
+        }
+      }
+      const container = await new FollowedContainer(IMAGE).withName('followed').withCommand(['sleep', '60']).start()
+      expect((await container.exec(['sh', '-c', 'echo $LATE'])).stdout).toBe('yes\n')
+      await container.stop()
+      expect(turns).toEqual([
+        'before',
+        'created 64',
+        'starting followed false',
+        'started true false',
+        'stopping',
+        'stopped',
+      ])
+    })
+
     test('exposing ports', async () => {
       const container = await app().withExposedPorts(8080, '53/udp').start()
       const httpPort = container.getMappedPort(8080)
@@ -180,6 +293,13 @@ describe.skipIf(why)('testcontainers’ documentation', () => {
       expect(container.getMappedPort('8080/tcp')).toBe(httpPort)
       expect(container.getMappedPort(53, 'udp')).toBe(container.getMappedPort('53/udp'))
       expect((await fetch(`http://${container.getHost()}:${httpPort}/hello-world`)).status).toBe(200)
+      await container.stop()
+    })
+
+    test('exposing a port as one of the host’s', async () => {
+      const container = await app().withExposedPorts({ container: 8080, host: 18_080 }).start()
+      expect(container.getMappedPort(8080)).toBe(18_080)
+      expect((await fetch('http://localhost:18080/hello-world')).status).toBe(200)
       await container.stop()
     })
 
@@ -194,17 +314,36 @@ describe.skipIf(why)('testcontainers’ documentation', () => {
         .start()
       const { output, stdout, stderr, exitCode } = await container.exec(['echo', 'hello', 'world'])
       expect([output, stdout, stderr, exitCode]).toEqual(['hello world\n', 'hello world\n', '', 0])
-      const inTmp = await container.exec(['echo', 'hello', 'world'], {
+      const opts: ExecOptions = {
         workingDir: '/tmp',
         user: '1000:1000',
         env: { VAR1: 'enabled', VAR2: '/debug.ini' },
-      })
-      expect(inTmp.exitCode).toBe(0)
+      }
+      const inTmp: ExecResult = await container.exec(['sh', '-c', 'pwd; id -u; echo $VAR1 $VAR2'], opts)
+      expect(inTmp.output).toBe('/tmp\n1000\nenabled /debug.ini\n')
       const lines: string[] = []
       ;(await container.logs()).on('data', (line) => lines.push(String(line))).on('end', () => lines.push('end'))
       await expect.poll(() => lines.join('')).toBe('started\n')
       await container.stop()
       await expect.poll(() => lines.at(-1)).toBe('end')
+    })
+
+    test('the log from a moment on, and its last lines', async () => {
+      const container = await new GenericContainer(IMAGE)
+        .withCommand(['sh', '-c', 'echo one; echo two; echo three; exec sleep infinity'])
+        .withWaitStrategy(Wait.forLogMessage('three'))
+        .start()
+      const read = async (options: { since?: number; tail?: number }) => {
+        const lines: string[] = []
+        ;(await container.logs(options)).on('data', (line) => lines.push(String(line)))
+        return lines
+      }
+      const last = await read({ tail: 1 })
+      const all = await read({ since: Date.now() / 1000 - 3600 })
+      const none = await read({ since: Date.now() / 1000 + 3600 })
+      await expect.poll(() => [last.join(''), all.join('')]).toEqual(['three\n', 'one\ntwo\nthree\n'])
+      expect(none).toEqual([])
+      await container.stop()
     })
   })
 
@@ -218,6 +357,26 @@ describe.skipIf(why)('testcontainers’ documentation', () => {
       await first.stop()
       await second.stop()
       await network.stop()
+    })
+
+    test('a network with a name of one’s own, and what containers know of it', async () => {
+      const network = await new Network({ nextUuid: () => 'custom-network' }).start()
+      expect(network.getName()).toBe('custom-network')
+      const container = await new GenericContainer(IMAGE).withCommand(['sleep', '60']).withNetwork(network).start()
+      expect(container.getNetworkNames()).toEqual(['custom-network'])
+      expect(container.getNetworkId('custom-network')).toBe(network.getId())
+      expect(container.getIpAddress('custom-network')).toMatch(/^\d+\.\d+\.\d+\.\d+$/)
+      await container.stop()
+      await network.stop()
+    })
+
+    test('await using, of a network too', async () => {
+      await using network = await new Network().start()
+      await using container = await new GenericContainer(IMAGE)
+        .withCommand(['sleep', '60'])
+        .withNetworkMode(network.getName())
+        .start()
+      expect(container.getNetworkNames()).toEqual([network.getName()])
     })
 
     test('network modes', async () => {
@@ -287,6 +446,16 @@ describe.skipIf(why)('testcontainers’ documentation', () => {
       await container.stop()
     })
 
+    test('a timeout of the container, for whatever it waits', async () => {
+      const container = await waiting()
+        .withWaitStrategy(Wait.forLogMessage('Listening'))
+        .withStartupTimeout(20_000)
+        .start()
+      await container.stop()
+      const never = waiting().withWaitStrategy(Wait.forLogMessage('no such line')).withStartupTimeout(200)
+      await expect(never.start()).rejects.toMatchObject({ code: 'TIMEOUT' })
+    })
+
     test('a one-shot container', async () => {
       const container = await new GenericContainer(IMAGE)
         .withCommand(['echo', 'hello from docker'])
@@ -307,6 +476,56 @@ describe.skipIf(why)('testcontainers’ documentation', () => {
   })
 
   describe('images', () => {
+    const contextOf = (name: string, files: Readonly<Record<string, string>>) => {
+      const directory = join(opened.world.directory, name)
+      mkdirSync(directory, { recursive: true })
+      for (const [file, text] of Object.entries(files)) writeFileSync(join(directory, file), text)
+      return directory
+    }
+
+    test('building an image and starting it', async () => {
+      const context = contextOf('build', { Dockerfile: `FROM ${IMAGE}\nCMD ["sleep", "infinity"]` })
+      const container = await GenericContainer.fromDockerfile(context).build()
+      const started = await container.start()
+      await started.stop()
+    })
+
+    test('building with another Dockerfile, under a name that stays', async () => {
+      const context = contextOf('named', { 'my-custom-dockerfile': `FROM ${IMAGE}\nCMD ["sleep", "infinity"]` })
+      await GenericContainer.fromDockerfile(context, 'my-custom-dockerfile').build('my-custom-image', {
+        deleteOnExit: false,
+      })
+      const started = await new GenericContainer('my-custom-image').start()
+      await started.stop()
+    })
+
+    test('building with arguments, a target, a platform, a policy, without the cache, with BuildKit', async () => {
+      const Dockerfile = `ARG BASE\nFROM \${BASE} AS my-stage\nARG ARG\nENV SAID=$ARG\nFROM scratch`
+      const container = await GenericContainer.fromDockerfile(contextOf('options', { Dockerfile }))
+        .withBuildArgs({ BASE: IMAGE, ARG: 'VALUE' })
+        .withPullPolicy(PullPolicy.defaultPolicy())
+        .withTarget('my-stage')
+        .withPlatform('linux/amd64')
+        .withCache(false)
+        .withBuildkit()
+        .build()
+      const started = await container.withCommand(['sleep', 'infinity']).start()
+      expect((await started.exec(['sh', '-c', 'echo $SAID'])).output).toBe('VALUE\n')
+      await started.stop()
+    })
+
+    test('building leaves out what .dockerignore names', async () => {
+      const context = contextOf('ignored', {
+        Dockerfile: `FROM ${IMAGE}\nCOPY . /app\nCMD ["sleep", "infinity"]`,
+        '.dockerignore': 'example1.txt',
+        'example1.txt': '1',
+        'example2.txt': '2',
+      })
+      const started = await (await GenericContainer.fromDockerfile(context).build()).start()
+      expect((await started.exec('ls /app')).output).toBe('Dockerfile\nexample2.txt\n')
+      await started.stop()
+    })
+
     test('pull policies', async () => {
       const container = await app().withPullPolicy(PullPolicy.defaultPolicy()).start()
       await container.stop()
