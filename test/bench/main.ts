@@ -6,10 +6,12 @@ import { parseArgs } from 'node:util'
 import { Engine } from '../../src/engine/engine.ts'
 import { packageRoot } from '../../src/engine/where.ts'
 import { openRivals } from './rivals/rival.ts'
+import { build } from './rows/build.ts'
 import { exec } from './rows/exec.ts'
 import { fresh } from './rows/fresh.ts'
 import { listen } from './rows/listen.ts'
 import { memory, memoryAtOpening } from './rows/memory.ts'
+import { networks } from './rows/networks.ts'
 import { packed } from './rows/package.ts'
 import { ports } from './rows/ports.ts'
 import { pull } from './rows/pull.ts'
@@ -21,6 +23,7 @@ import { stop } from './rows/stop.ts'
 import { suite } from './rows/suite.ts'
 import { sustained } from './rows/sustained.ts'
 import { together } from './rows/together.ts'
+import { needsServices } from './services.ts'
 import { markdownTable, plainTable, type Row, writeBetweenMarkers } from './table.ts'
 import { makeWorld } from './world.ts'
 
@@ -32,12 +35,14 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
   together,
   memory,
   ports,
+  networks,
   listen,
   pull,
+  build,
   ready,
-  services,
-  fresh,
-  suite,
+  services: needsServices(services),
+  fresh: needsServices(fresh),
+  suite: needsServices(suite),
   package: packed,
 }
 
@@ -58,8 +63,10 @@ export async function main(args: readonly string[]): Promise<number> {
     else await bench(options)
     return 0
   } catch (error) {
-    if (!(error instanceof RangeError || (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')))
-      throw error
+    // The code of a program that failed is a number.
+    const isUsage =
+      error instanceof RangeError || String((error as { code?: unknown }).code).startsWith('ERR_PARSE_ARGS')
+    if (!isUsage) throw error
     console.error(`${(error as Error).message}\n\n${USAGE}`)
     return 2
   }

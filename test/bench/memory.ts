@@ -23,6 +23,19 @@ export function parentOf(pid: number): number {
   return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
 }
 
+/** Process ids of the engines on this store and of their containers. No engine is a child of who opened it. */
+export function processesOfStore(home: string): number[] {
+  const isOurs = (pid: string) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`\0home\0${home}\0`)
+    } catch {
+      return false // it has ended in the meantime
+    }
+  }
+  const all = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  return [...new Set(all.filter(isOurs).map(Number).flatMap(processesBelow))]
+}
+
 /** Process ids in the PID namespace of this process; not those in namespaces below it. */
 export function processesBeside(pid: number): number[] {
   const namespaceOf = (process: number) => {

@@ -6,6 +6,7 @@
  *   peer listen PORT DELAY_MS       after the delay listens, and prints the CLOCK_MONOTONIC time right after listen(2) returned
  *   peer pull ADDRESS PORT MS       reads from a server for so long; prints bytes a second
  *   peer echo ADDRESS PORT MS       sends one byte and awaits it, again and again; prints round trips a second
+ *   peer lookup SERVER NAME MS      asks a name server for a name, again and again; prints look-ups a second
  *   peer stopwatch PROGRAM [ARG…]   runs the program once for every byte it reads; prints the nanoseconds of each run
  *
  * C, so that neither node's event loop nor an interpreter is what is measured. */
@@ -122,6 +123,46 @@ static void echo(const char *address, const char *port, uint64_t for_ns)
 	printf("%.0f\n", (double)trips * 1e9 / (double)(now - start));
 }
 
+/* One query for the name's IPv4 addresses, RFC 1035. */
+static size_t question(const char *name, unsigned char *to)
+{
+	static const unsigned char head[12] = { 0x4d, 0x46, 1, 0, 0, 1 }, tail[5] = { 0, 0, 1, 0, 1 };
+	size_t at = sizeof head;
+	memcpy(to, head, sizeof head);
+	while (*name) {
+		size_t label = strcspn(name, ".");
+		to[at++] = (unsigned char)label;
+		memcpy(to + at, name, label);
+		at += label;
+		name += label + (name[label] == '.');
+	}
+	memcpy(to + at, tail, sizeof tail);
+	return at + sizeof tail;
+}
+
+static void lookup(const char *server, const char *name, uint64_t for_ns)
+{
+	unsigned char query[300];
+	size_t size = strlen(name) < 250 ? question(name, query) : 0;
+	struct sockaddr_in to = at(server, "53");
+	int fd = (int)must(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+	must(connect(fd, (struct sockaddr *)&to, sizeof to));
+	uint64_t start = 0, trips = 0, now = 0;
+	do {
+		must(send(fd, query, size, 0));
+		if (must(recv(fd, piece, sizeof piece, 0)) < 12 || piece[3] & 15 || !piece[7]) {
+			fprintf(stderr, "peer: %s does not know %s\n", server, name);
+			exit(1);
+		}
+		now = now_ns();
+		if (start)
+			trips++;
+		else
+			start = now;
+	} while (now - start < for_ns);
+	printf("%.0f\n", (double)trips * 1e9 / (double)(now - start));
+}
+
 static void stopwatch(char **argv)
 {
 	extern char **environ;
@@ -177,6 +218,10 @@ int main(int argc, char **argv)
 	}
 	if ((!strcmp(mode, "pull") || !strcmp(mode, "echo")) && argc == 5) {
 		(*mode == 'p' ? pull : echo)(argv[2], argv[3], strtoull(argv[4], NULL, 10) * 1000000);
+		return 0;
+	}
+	if (!strcmp(mode, "lookup") && argc == 5) {
+		lookup(argv[2], argv[3], strtoull(argv[4], NULL, 10) * 1000000);
 		return 0;
 	}
 	if (!strcmp(mode, "stopwatch") && argc > 2) {

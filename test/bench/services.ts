@@ -11,7 +11,7 @@ import { EmbeddedBackend } from '../../src/backends/embedded.ts'
 import { Engine } from '../../src/engine/engine.ts'
 import { missingServiceImages, SERVICE_HOME, serviceImage } from '../support/service-images.ts'
 import type { Driver, Testcontainers } from './rivals/testcontainers.ts'
-import type { Scene } from './rows/scene.ts'
+import type { Measurement, Scene } from './rows/scene.ts'
 
 export interface Services extends AsyncDisposable {
   readonly engine: Engine
@@ -20,10 +20,18 @@ export interface Services extends AsyncDisposable {
   readonly redis: string
 }
 
-/** The library works on this store until it is disposed of. Throws with what to install where images cannot be built. */
+/** A measurement that is left out, with a line on stderr, where the images cannot be built. */
+export function needsServices(measurement: Measurement): Measurement {
+  return async (scene) => {
+    const missing = missingServiceImages()
+    if (!missing) return measurement(scene)
+    console.error(`left out, for the images of the services cannot be built here: ${missing}`)
+    return []
+  }
+}
+
+/** The library works on this store until it is disposed of. */
 export async function openServices(): Promise<Services> {
-  const missing = missingServiceImages()
-  if (missing) throw new Error(`The images of the services cannot be built here: ${missing}`)
   const [postgres, redis] = await Promise.all([serviceImage('postgres'), serviceImage('redis')])
   const engine = await Engine.open({ home: SERVICE_HOME })
   useBackend(new EmbeddedBackend(engine))

@@ -1,13 +1,22 @@
 /** Docker: a daemon of our own in a sandbox, its client as users call it. */
 
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { missingDocker, startDockerd } from '../../support/dockerd.ts'
 import { memoryOf, processesBeside } from '../memory.ts'
 import { stopwatch } from '../stepper.ts'
 import type { World } from '../world.ts'
+import { dockerNetworks } from './docker-networks.ts'
 import type { Rival } from './rival.ts'
 import { openTestcontainers, type Testcontainers } from './testcontainers.ts'
 
+const execute = promisify(execFile)
 const PORT = 8080
+
+function socketOf(client: readonly string[]): string {
+  const prefix = '--host=unix://'
+  return client.find((word) => word.startsWith(prefix))!.slice(prefix.length)
+}
 
 /** Resolves to what to install where it is missing. */
 export async function openDocker(world: World): Promise<Rival | string> {
@@ -42,6 +51,7 @@ export async function openDocker(world: World): Promise<Rival | string> {
       const enter = daemon.enterNetwork
       return { published: { address: '127.0.0.1', port: PORT, enter }, own: { address: own, port: PORT, enter } }
     },
+    networks: () => dockerNetworks(socketOf(daemon.client), (...words) => daemon.docker(...words)),
     memory: () => memoryOf(processesBeside(daemon.pid), (name) => /^(dockerd|containerd|docker-proxy|runc)/.test(name)),
     enterNetwork: daemon.enterNetwork,
     async pull(reference) {
@@ -49,6 +59,13 @@ export async function openDocker(world: World): Promise<Rival | string> {
     },
     async removeImage(reference) {
       await daemon.docker('rmi', reference)
+    },
+    async importImage(tar, name) {
+      await daemon.docker('import', tar, name)
+    },
+    async build(directory, { noCache = false } = {}) {
+      const [program = '', ...words] = [...daemon.client, 'build', '--quiet', ...(noCache ? ['--no-cache'] : [])]
+      await execute(program, [...words, directory], { env: { ...process.env, DOCKER_BUILDKIT: '1' } })
     },
     async startIdle(count) {
       for (let i = 0; i < count; i++) await daemon.docker('run', '--detach', 'bench', '/bin/peer', 'wait')

@@ -41,6 +41,12 @@ export async function openPodman(world: World): Promise<Rival | string> {
     async removeImage(reference) {
       await command('rmi', reference)
     },
+    async importImage(tar, name) {
+      await command('import', tar, name)
+    },
+    async build(directory, { noCache = false } = {}) {
+      await command('build', '--quiet', '--layers', ...(noCache ? ['--no-cache'] : []), directory)
+    },
     async [Symbol.asyncDispose]() {
       await run[Symbol.asyncDispose]()
       await exec[Symbol.asyncDispose]()

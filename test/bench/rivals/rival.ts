@@ -14,6 +14,16 @@ export interface Endpoint {
   readonly enter: readonly string[]
 }
 
+/** Networks of an engine, with a server and a client on one of them. */
+export interface RivalNetworks extends AsyncDisposable {
+  /** Makes a network and removes it. */
+  readonly makeAndRemove: Contender
+  /** Connects a running container to one more; taking it off again is not in the time. */
+  readonly connect: Contender
+  /** Of a second, measured for so many milliseconds in the client: bytes from the server, round trips to it, or look-ups of its name. */
+  rate(mode: 'pull' | 'echo' | 'lookup', ms: number): Promise<number>
+}
+
 export interface Rival extends AsyncDisposable {
   /** As on the command line. */
   readonly name: string
@@ -25,6 +35,7 @@ export interface Rival extends AsyncDisposable {
   readonly exec?: Contender
   /** Starts `peer serve` in a container: its published port on the loopback, and its own address. */
   serve?(): Promise<{ readonly published: Endpoint; readonly own: Endpoint }>
+  networks?(): Promise<RivalNetworks>
   /** Bytes of resident memory (PSS) that the engine's own processes hold, shims included. */
   memory?(): number
   /** Words that put a registry onto the loopback that this engine sees. */
@@ -33,6 +44,10 @@ export interface Rival extends AsyncDisposable {
   pull?(reference: string): Promise<void>
   /** Removes it, layers included. */
   removeImage?(reference: string): Promise<void>
+  /** Makes an image of a tar. */
+  importImage?(tar: string, name: string): Promise<void>
+  /** Builds what a Dockerfile in this directory says, as the user would. @default noCache: false */
+  build?(directory: string, options?: { readonly noCache?: boolean }): Promise<void>
   /** Starts containers that do nothing and resolves when they run. */
   startIdle?(count: number): Promise<void>
   /** testcontainers-node on this engine; installed when it is first asked for. */

@@ -4,14 +4,14 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { SERVICE_HOME } from '../../support/service-images.ts'
+import { Engine } from '../../../src/engine/engine.ts'
 import { installed } from '../installed.ts'
 import { median, rest } from '../measure.ts'
-import { memoryOf, processesBelow } from '../memory.ts'
-import { openRivalry, openServices } from '../services.ts'
+import { memoryOf, processesBelow, processesOfStore } from '../memory.ts'
+import { openRivalry, openServices, type Services } from '../services.ts'
 import { duration, milliseconds, type Row, times } from '../table.ts'
 import { BENCH } from '../world.ts'
-import type { Measurement } from './scene.ts'
+import type { Measurement, Scene } from './scene.ts'
 
 const FILES = 5
 const TESTS = 50
@@ -34,10 +34,11 @@ export const suite: Measurement = async (scene) => {
   await using opened = await openServices()
   await using rivalry = await openRivalry(scene, opened)
   const { directory } = await installed(scene.world)
+  const home = await storeOfItsOwn(scene, opened)
   const project = prepareProject(directory, 'mayfly')
-  const key = `bench ${process.pid} ${Date.now()}`
-  const settings = { BENCH_IMAGE: opened.postgres, BENCH_TESTS_PER_FILE: String(tests / FILES), BENCH_KEY: key }
-  const runOurs = () => runVitest(project, [], { ...process.env, ...settings, MAYFLY_HOME: SERVICE_HOME }, () => [])
+  const settings = { BENCH_IMAGE: opened.postgres, BENCH_TESTS_PER_FILE: String(tests / FILES) }
+  const environment = { ...process.env, ...settings, MAYFLY_HOME: home }
+  const runOurs = () => runVitest(project, [], environment, () => processesOfStore(home))
   const first = await runOurs()
   const later: Run[] = []
   for (let round = 0; round < (scene.quick ? 1 : 5); round++) later.push(await runOurs())
@@ -64,8 +65,8 @@ export const suite: Measurement = async (scene) => {
   }
   const { testcontainers } = rivalry
   const rivalProject = prepareProject(testcontainers.directory, 'testcontainers')
-  const environment = { ...testcontainers.env, ...settings }
-  const theirs = await runVitest(rivalProject, testcontainers.enter, environment, testcontainers.processes)
+  const theirEnvironment = { ...testcontainers.env, ...settings }
+  const theirs = await runVitest(rivalProject, testcontainers.enter, theirEnvironment, testcontainers.processes)
   scene.record('suite: testcontainers', [theirs.ms])
   scene.record('suite: testcontainers, peak bytes', [theirs.peakBytes])
   const faster = theirs.ms / median(ours)
@@ -87,6 +88,15 @@ export const suite: Measurement = async (scene) => {
     },
   ]
   return rows
+}
+
+/** A store with the image alone: no prepared state is there, and engines on it are of the suite. */
+async function storeOfItsOwn({ world }: Scene, { engine, postgres }: Services): Promise<string> {
+  const home = join(world.directory, 'suite-home')
+  mkdirSync(home)
+  await using own = await Engine.open({ home })
+  await own.images.load(engine.images.save([postgres]))
+  return home
 }
 
 /** The suite inside a project that has the packages, as so many equal files. Returns its directory. */

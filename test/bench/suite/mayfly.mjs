@@ -5,9 +5,7 @@ import { containers } from 'mayfly/vitest'
 import { placeOrder, TESTS } from './shop.mjs'
 
 const test = containers({
-  db: postgres(process.env.BENCH_IMAGE)
-    .withMigrations(fileURLToPath(new URL('migrations', import.meta.url)))
-    .withSnapshotKey(process.env.BENCH_KEY),
+  db: postgres(process.env.BENCH_IMAGE).withMigrations(fileURLToPath(new URL('migrations', import.meta.url))),
 })
 
 for (const number of TESTS) test(`order ${number}`, ({ db }) => placeOrder(db.connectionUri, number))
