@@ -184,15 +184,20 @@ static void pass(struct shaper *s, struct rule *rule, bool outwards, size_t size
 
 /* ---- which rule ---- */
 
+static uint16_t type_of(const uint8_t *ethernet)
+{
+	uint16_t type;
+	memcpy(&type, ethernet + 12, 2);
+	return ntohs(type);
+}
+
 /* The address at the other end of a frame: of IPv4 and of ARP. */
 static struct in_addr other_end(const uint8_t *ethernet, size_t size, bool outwards)
 {
 	struct in_addr address = {0};
-	uint16_t type;
 	if (size < 42)
 		return address;
-	memcpy(&type, ethernet + 12, 2);
-	size_t at = type == htons(ETH_P_IP) ? (outwards ? 30 : 26) : type == htons(ETH_P_ARP) ? (outwards ? 38 : 28) : 0;
+	size_t at = type_of(ethernet) == ETH_P_IP ? (outwards ? 30 : 26) : type_of(ethernet) == ETH_P_ARP ? (outwards ? 38 : 28) : 0;
 	if (at)
 		memcpy(&address, ethernet + at, 4);
 	return address;
@@ -213,10 +218,13 @@ static struct rule *rule_for(const struct shaper *s, const uint8_t *ethernet, si
 	for (struct rule *rule = s->slot->rules; rule; rule = rule->next) {
 		if (!rule->peer)
 			rest = rule;
-		else if (other.s_addr && has_address(rule->peer, s->link->network, other))
-			return rule;
+		else if (other.s_addr && has_address(rule->peer, s->link->network, other)) {
+			rest = rule;
+			break;
+		}
 	}
-	return rest;
+	/* An ARP request is tried again after a second only: half of the packets lost would be a second without any. */
+	return rest && rest->is.loss < EVERY && type_of(ethernet) == ETH_P_ARP ? NULL : rest;
 }
 
 static void frames_ready(struct shaper *s, int fd, bool outwards)

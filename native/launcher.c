@@ -203,9 +203,10 @@ static void sweep(void)
 		int fd = openat(at.sessions_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		int lock = fd < 0 ? -1 : openat(fd, "lock", O_RDWR | O_CLOEXEC);
 		struct stat st;
-		/* One that has no lock yet is being made, unless it is old: then its maker died between two calls. */
+		/* A young one that has no lock yet is being made, unless it is old: then its maker died between two calls. One that
+		 * has its name and no lock any more was being removed by somebody who died of it. */
 		bool dead = lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0
-			: fd >= 0 && errno == ENOENT && fstat(fd, &st) == 0 && time(NULL) - st.st_mtime > 60;
+			: fd >= 0 && errno == ENOENT && (!young || (fstat(fd, &st) == 0 && time(NULL) - st.st_mtime > 60));
 		if (dead && !young)
 			remove_session(name, fd);
 		else if (dead && fstat(fd, &st) == 0 && time(NULL) - st.st_mtime > 60)

@@ -4,6 +4,7 @@
 #include "net.h"
 #include "router.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
@@ -115,10 +116,13 @@ int link_make(struct net_slot *slot, struct network *network, struct in_addr wan
 	link->is_default = !has_default && !network->internal;
 	link->address = network_address(network, wanted);
 	if (!link->address.s_addr) {
+		char text[INET_ADDRSTRLEN];
 		int error = errno;
 		free(link);
-		return fault(f, "address", network->id, error, error == EADDRINUSE ? "the address is taken by another container"
-			: wanted.s_addr ? "the address is none for a container of this network" : "all addresses of the network are taken");
+		if (!wanted.s_addr)
+			return fault(f, "address", network->id, EADDRINUSE, "all addresses of the network are taken");
+		return fault(f, "address", inet_ntop(AF_INET, &wanted, text, sizeof(text)), error, error == EADDRINUSE
+			? "the address is taken by another container" : "the address is none for a container of this network");
 	}
 	link->port = router_next_index();
 	network->links++;

@@ -1099,7 +1099,7 @@ static void test_wishes(void)
 		must((slots[i] = net_take_on(n, NULL, &f)), f.message);
 		expect((ntohl(net_slot_address(slots[i]).s_addr) & ~3u) == 0x0a4e0004);
 	}
-	expect(!net_take_on(n, NULL, &f) && f.error == EADDRNOTAVAIL);
+	expect(!net_take_on(n, NULL, &f) && f.error == EADDRINUSE);
 	f = (struct fault){0};
 	expect(!net_take_on(n, "10.78.0.14", &f) && f.error == EADDRNOTAVAIL);
 	f = (struct fault){0};

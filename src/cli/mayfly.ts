@@ -17,6 +17,7 @@ import { declareRmi, declareTag } from './rmi.js'
 import { run } from './run.js'
 import { declareRunFlags, type RunFlags } from './run-flags.js'
 import { declareLoad, declareSave } from './save.js'
+import { declareVolume } from './volume.js'
 
 /** For the exit code. */
 let command: string | undefined
@@ -54,7 +55,7 @@ for (const declare of [declareImages, declareInspect, declareHistory, declareTag
 for (const declare of [declareSave, declareLoad, declareExport]) declare(program)
 
 program.commandsGroup('This machine:')
-for (const declare of [declareDf, declarePrune]) declare(program)
+for (const declare of [declareVolume, declareDf, declarePrune]) declare(program)
 program
   .command('doctor')
   .description('Try what mayfly needs on this machine, and say what mends what does not work')

@@ -5,38 +5,57 @@ import { parseSize } from './size.js'
 import { UsageError } from './usage-error.js'
 
 type Bind = Extract<Mount, { type: 'bind' }>
+type Volume = Extract<Mount, { type: 'volume' }>
 type Propagation = NonNullable<Bind['propagation']>
 
 const PROPAGATIONS: readonly string[] = ['rprivate', 'private', 'rslave', 'slave']
 /** Accepted and without meaning here: SELinux labels, and options of Docker Desktop. */
 const IGNORED: readonly string[] = ['rw', 'z', 'Z', 'cached', 'delegated', 'consistent']
 
-/** `host path:container path[:options]`; a host path that begins with a dot is relative to `directory`. */
+/**
+ * `[source:]container path[:options]`. A source that begins with a slash or a dot is a path of this machine, made when it is missing, relative
+ * to `directory`; any other one is a volume's name. Without a source it is a volume that goes with the container.
+ */
 export function parseVolume(text: string, directory = process.cwd()): Mount {
   const wrong = (why: string, hint?: string) => new UsageError(`--volume "${text}": ${why}`, hint)
-  const [source, target, options = '', ...rest] = text.split(':')
-  if (!source || rest.length > 0) throw wrong('expected host-path:container-path[:options]')
-  if (target === undefined) {
-    throw wrong(
-      'a volume without a host path is not needed, for writes go to a layer that is thrown away',
-      'use --tmpfs for one in memory',
-    )
-  }
-  if (!isAbsolute(source) && !source.startsWith('.')) {
-    throw wrong('named volumes are not available in this version', `write ./${source} for a directory`)
-  }
+  const parts = text.split(':')
+  if (parts.length > 3 || parts.includes('')) throw wrong('expected [source:]container-path[:options]')
+  const [source, target, options = ''] = parts.length === 1 ? [undefined, text] : (parts as [string, string, string?])
   if (!isAbsolute(target)) throw wrong(`the container path "${target}" must be absolute`)
-  let mount: Bind = { type: 'bind', source: resolve(directory, source), target }
-  for (const option of options.split(',').filter(Boolean)) {
-    if (option === 'ro') mount = { ...mount, readonly: true }
-    else if (PROPAGATIONS.includes(option)) mount = { ...mount, propagation: option as Propagation }
-    else if (!IGNORED.includes(option))
-      throw wrong(`unknown option "${option}"`, 'ro, rw, rprivate, private, rslave and slave are known')
+  const words = options.split(',').filter(Boolean)
+  if (source === undefined) return { type: 'volume', target }
+  return /^[./]/.test(source) ? bind(resolve(directory, source)) : volume(source)
+
+  function bind(path: string): Mount {
+    let mount: Bind = { type: 'bind', source: path, target, createSource: true }
+    for (const word of words) {
+      if (word === 'ro') mount = { ...mount, readonly: true }
+      else if (PROPAGATIONS.includes(word)) mount = { ...mount, propagation: word as Propagation }
+      else if (!IGNORED.includes(word)) throw unknown(word, 'ro, rw, rprivate, private, rslave and slave are known')
+    }
+    return mount
   }
-  return mount
+
+  function volume(name: string): Mount {
+    let mount: Volume = { type: 'volume', source: name, target }
+    for (const word of words) {
+      if (word === 'ro') mount = { ...mount, readonly: true }
+      else if (word === 'nocopy') mount = { ...mount, noCopy: true }
+      else if (!IGNORED.includes(word)) throw unknown(word, 'ro, rw and nocopy are known')
+    }
+    return mount
+  }
+
+  function unknown(word: string, hint: string): UsageError {
+    return wrong(`unknown option "${word}"`, hint)
+  }
 }
 
-/** `type=bind,source=…,target=…[,readonly][,bind-propagation=…]` or `type=tmpfs,target=…[,tmpfs-size=…][,tmpfs-mode=…]`. */
+/**
+ * `type=volume[,source=NAME],target=…[,readonly][,volume-nocopy][,volume-subpath=…]` (the type may be left out),
+ * `type=bind,source=…,target=…[,readonly][,bind-propagation=…]`, `type=image,source=…,target=…[,image-subpath=…]` or
+ * `type=tmpfs,target=…[,tmpfs-size=…][,tmpfs-mode=…]`. What a bind mount names must be there.
+ */
 export function parseMount(text: string, directory = process.cwd()): Mount {
   const wrong = (why: string) => new UsageError(`--mount "${text}": ${why}`)
   const fields = new Map<string, string>()
@@ -53,8 +72,10 @@ export function parseMount(text: string, directory = process.cwd()): Mount {
   const type = take('type') ?? 'volume'
   const target = take('target')
   if (!target || !isAbsolute(target)) throw wrong('target must be an absolute path')
-  const mount = type === 'bind' ? bind() : type === 'tmpfs' ? tmpfs() : undefined
-  if (!mount) throw wrong(`type ${type} is not available in this version; bind and tmpfs are`)
+  const kinds: Readonly<Record<string, () => Mount>> = { bind, image, tmpfs, volume }
+  const kind = Object.hasOwn(kinds, type) ? kinds[type] : undefined
+  if (!kind) throw wrong(`type ${type} is not known; ${Object.keys(kinds).join(', ')} are`)
+  const mount = kind()
   const [unknown] = fields.keys()
   if (unknown !== undefined) throw wrong(`unknown field "${unknown}"`)
   return mount
@@ -62,7 +83,6 @@ export function parseMount(text: string, directory = process.cwd()): Mount {
   function bind(): Mount {
     const source = take('source')
     const propagation = take('bind-propagation')
-    const readonly = take('readonly')
     if (!source) throw wrong('source is missing')
     if (propagation !== undefined && !PROPAGATIONS.includes(propagation)) {
       throw wrong(`bind-propagation must be one of ${PROPAGATIONS.join(', ')}`)
@@ -71,9 +91,39 @@ export function parseMount(text: string, directory = process.cwd()): Mount {
       type: 'bind',
       source: resolve(directory, source),
       target: target as string,
-      ...(readonly === 'true' || readonly === '1' ? { readonly: true } : {}),
+      ...(isSet('readonly') ? { readonly: true } : {}),
       ...(propagation ? { propagation: propagation as Propagation } : {}),
     }
+  }
+
+  function isSet(key: string): boolean {
+    const value = take(key)
+    if (value === undefined || /^(true|1|false|0)$/.test(value)) return value === 'true' || value === '1'
+    throw wrong(`${key} must be true or false`)
+  }
+
+  function volume(): Mount {
+    const source = take('source')
+    const subpath = take('volume-subpath')
+    const driver = take('volume-driver')
+    if (driver !== undefined && driver !== 'local')
+      throw wrong(`there is no volume driver "${driver}" here, only local`)
+    return {
+      type: 'volume',
+      target: target as string,
+      ...(source ? { source } : {}),
+      ...(isSet('readonly') ? { readonly: true } : {}),
+      ...(isSet('volume-nocopy') ? { noCopy: true } : {}),
+      ...(subpath ? { subpath } : {}),
+    }
+  }
+
+  function image(): Mount {
+    const source = take('source')
+    const subpath = take('image-subpath')
+    if (!source) throw wrong('source is missing')
+    isSet('readonly') // they always are
+    return { type: 'image', source, target: target as string, ...(subpath ? { subpath } : {}) }
   }
 
   function tmpfs(): Mount {

@@ -33,6 +33,14 @@ export function readAnswer(input: NodeJS.ReadableStream): Promise<string> {
   }).finally(() => lines.close())
 }
 
+/** Whether the answer on stdin is yes. */
+export async function isConfirmed(text: string): Promise<boolean> {
+  process.stderr.write(text)
+  const answer = await readAnswer(process.stdin)
+  if (!process.stdin.isTTY) process.stderr.write('\n')
+  return /^\s*y(es)?\s*$/i.test(answer)
+}
+
 /** All of stdin, as text. Rejects when the signal aborts. */
 export async function readInput(signal: AbortSignal): Promise<string> {
   const pieces: Buffer[] = []

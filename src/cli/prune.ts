@@ -5,7 +5,7 @@ import type { KindUsage } from '../engine/store/usage.js'
 import type { Verification } from '../engine/store/verify.js'
 import { bytes } from './progress/amounts.js'
 import { printable } from './progress/printable.js'
-import { readAnswer } from './prompt.js'
+import { isConfirmed } from './prompt.js'
 import { type Columns, formatRows } from './table.js'
 import { withEngine } from './with-engine.js'
 
@@ -15,6 +15,7 @@ interface PruneFlags {
   readonly dryRun?: boolean
   readonly force?: boolean
   readonly verify?: boolean
+  readonly volumes?: boolean
   readonly yes?: boolean
 }
 
@@ -27,6 +28,7 @@ export function declarePrune(program: Command): void {
     .option('--dry-run', 'only tell what would go')
     .option('-f, --force', 'do not ask')
     .option('-y, --yes', 'do not ask')
+    .option('--volumes', 'also volumes that nobody has named; others go with mayfly volume prune --all')
     .option('--verify', 'first read everything and compare it with its digests; what is damaged goes')
     .action(async (flags: PruneFlags) => {
       process.exitCode = await prune(flags)
@@ -34,9 +36,9 @@ export function declarePrune(program: Command): void {
 }
 
 async function prune(flags: PruneFlags): Promise<number> {
-  const { all = false, buildCache = false, dryRun = false, verify = false } = flags
+  const { all = false, buildCache = false, dryRun = false, verify = false, volumes = false } = flags
   const isSure = flags.force || flags.yes || dryRun
-  if (!isSure && !(await isConfirmed(question(all, buildCache)))) {
+  if (!isSure && !(await isConfirmed(question(all, buildCache, volumes)))) {
     process.stderr.write('mayfly: nothing was removed\n')
     return 1
   }
@@ -45,24 +47,20 @@ async function prune(flags: PruneFlags): Promise<number> {
     if (verified) process.stdout.write(formatVerification(verified))
     const pruned = await engine.images.prune({ all, buildCache, dryRun, signal })
     process.stdout.write(formatPruned(pruned, dryRun))
+    const names = volumes ? await engine.volumes.prune({ dryRun }) : []
+    process.stdout.write(names.map((name) => `${dryRun ? 'would delete' : 'deleted'}: volume ${name}\n`).join(''))
     return verified && verified.damages.length > 0 ? 1 : 0
   })
 }
 
-function question(all: boolean, buildCache: boolean): string {
+function question(all: boolean, buildCache: boolean, volumes: boolean): string {
   const what = [
     all ? 'all images that nothing uses, and unpacked tars' : 'all images without a name',
     'all prepared states that nothing uses',
     ...(buildCache ? ['the whole build cache'] : []),
+    ...(volumes ? ['volumes without a name of their own'] : []),
   ]
   return `This removes ${what.join(' and ')}. Go on? [y/N] `
-}
-
-async function isConfirmed(text: string): Promise<boolean> {
-  process.stderr.write(text)
-  const answer = await readAnswer(process.stdin)
-  if (!process.stdin.isTTY) process.stderr.write('\n')
-  return /^\s*y(es)?\s*$/i.test(answer)
 }
 
 export function formatPruned(pruned: Pruned, dryRun: boolean): string {

@@ -79,7 +79,9 @@ export interface RunFlags {
   readonly ulimit?: readonly string[]
   readonly user?: string
   readonly uts?: string
+  readonly storageOpt?: readonly string[]
   readonly volume?: readonly string[]
+  readonly volumesFrom?: readonly string[]
   readonly workdir?: string
 }
 
@@ -119,7 +121,7 @@ export function declareRunFlags(command: Command): Command {
   command.option('-m, --memory <size>', 'memory limit, such as 64m')
   command.option('--memory-reservation <size>', 'memory the kernel tries to stay below when it is short')
   command.option('--memory-swap <size>', 'memory and swap together; -1 for unlimited swap')
-  many('--mount <fields>', 'type=bind,source=…,target=…[,readonly] or type=tmpfs,target=…')
+  many('--mount <fields>', 'type=volume|bind|image|tmpfs,source=…,target=…[,readonly]')
   command.option('--name <name>', 'name of the container')
   command.option('--network <mode>', 'bridge, none, host or container:NAME')
   command.addOption(new Option('--net <mode>').hideHelp())
@@ -141,13 +143,15 @@ export function declareRunFlags(command: Command): Command {
   command.option('--shm-size <size>', 'size of /dev/shm')
   command.option('--stop-signal <signal>', 'signal that asks it to end')
   command.option('--stop-timeout <seconds>', 'time from that signal to SIGKILL')
+  many('--storage-opt <size=bytes>', 'most that it may write to its root file system, such as size=1g')
   many('--sysctl <name=value>', 'kernel parameter')
   many('--tmpfs <path[:options]>', 'file system in memory')
   command.option('-t, --tty', 'give it a terminal')
   many('--ulimit <name=soft[:hard]>', 'resource limit')
   command.option('-u, --user <user[:group]>', 'user, looked up inside')
   command.option('--uts <mode>', 'private or host')
-  many('-v, --volume <host:container[:ro]>', 'host directory or file')
+  many('-v, --volume <[source:]container[:ro]>', 'host path, volume by name, or a path alone: a volume of its own')
+  many('--volumes-from <container[:ro]>', 'not available: other containers end with their commands')
   command.option('-w, --workdir <directory>', 'working directory')
   return command
 }
@@ -161,6 +165,12 @@ export function containerOptions(
     throw new UsageError(
       '--detach is not available: a container ends with its command',
       'put the command itself in the background',
+    )
+  }
+  if (flags.volumesFrom) {
+    throw new UsageError(
+      '--volumes-from is not available: a container ends with its command, and there is none to take volumes from',
+      'give both the same volume by name: --volume NAME:PATH',
     )
   }
   const security = securityOptions(flags.securityOpt ?? [])
@@ -252,9 +262,11 @@ function environment(flags: RunFlags): Record<string, string> {
 }
 
 function limits(flags: RunFlags): ResourceLimits | undefined {
+  const disk = flags.storageOpt?.map(diskQuota).at(-1)
   const rates = (flag: string, texts: readonly string[] | undefined, parse: (flag: string, text: string) => number) =>
     texts?.map((text) => parseRate(flag, text, parse))
   const limits = defined<ResourceLimits>({
+    diskBytes: disk,
     memoryBytes: optional(flags.memory, (text) => parseSize('--memory', text)),
     memoryReservationBytes: optional(flags.memoryReservation, (text) => parseSize('--memory-reservation', text)),
     memorySwapBytes: optional(flags.memorySwap, (text) => parseSizeOrUnlimited('--memory-swap', text)),
@@ -270,6 +282,12 @@ function limits(flags: RunFlags): ResourceLimits | undefined {
     deviceWriteIops: rates('--device-write-iops', flags.deviceWriteIops, parseNumber),
   })
   return Object.keys(limits).length > 0 ? limits : undefined
+}
+
+function diskQuota(text: string): number {
+  const [name, value] = pair('--storage-opt', text)
+  if (name !== 'size') throw new UsageError(`--storage-opt ${name} is not known`, 'size is, such as size=1g')
+  return parseSize('--storage-opt size', value)
 }
 
 function parseRate(flag: string, text: string, parse: (flag: string, text: string) => number): DeviceRate {

@@ -15,6 +15,7 @@ import {
   execStream,
   resizeTerminal,
 } from './exec.js'
+import { type Fault, fillDisk, heal, impair, type NetworkFault } from './faults.js'
 import { type ContainerInspection, inspectLife } from './inspect.js'
 import type { ExposedPort } from './launch/complete.js'
 import { parseSignal } from './launch/validate.js'
@@ -353,6 +354,40 @@ export class Container implements AsyncDisposable {
       life.isRestarting = false
     }
     this.#context.emit(life, { type: 'restart' })
+  }
+
+  /**
+   * Disturbs its network, running or not: packets are lost, late, or slow, all of them or those between it and one other container. A
+   * fault that concerned the same packets is replaced.
+   *
+   * Throws INVALID_OPTION, NO_SUCH_CONTAINER for the peer, and NOT_SUPPORTED where it has no network of its own.
+   *
+   * @example
+   * await using slow = await container.impair({ latencyMs: 50, loss: 0.01 })
+   */
+  impair(fault: NetworkFault): Promise<Fault> {
+    return impair(this.#context, this.#life, fault)
+  }
+
+  /**
+   * Cuts it off from everything, or from one other container: packets vanish, as with a cable that is pulled. Connections stay, and go on
+   * when it is healed soon enough. Names are answered still. Throws as `impair`.
+   */
+  cutOff({ from }: { readonly from?: string } = {}): Promise<Fault> {
+    return this.impair(from === undefined ? { loss: 1 } : { loss: 1, peer: from })
+  }
+
+  /** Ends all faults of its network. */
+  heal(): Promise<void> {
+    return heal(this.#context, this.#life)
+  }
+
+  /**
+   * Makes its disk full: who writes more to its root file system is told that no space is left. Throws NOT_SUPPORTED when its disk has no size
+   * of its own (`limits.diskBytes`).
+   */
+  fillDisk(): Promise<Fault> {
+    return fillDisk(this.#context, this.#life)
   }
 
   /**

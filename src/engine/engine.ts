@@ -140,7 +140,7 @@ export class Engine implements AsyncDisposable {
       rootless: session.facts.rootless,
       cgroups: session.facts.cgroups.mode,
       container: (reference) => this.#find(reference).life,
-      network: (reference) => this.networks.facts(reference),
+      network: (reference, field) => this.networks.facts(reference, field),
       volumes: volumesDirectory(store.home),
     }
     this.networks = new Networks({
@@ -374,7 +374,7 @@ export class Engine implements AsyncDisposable {
     const layers = this.#rootfs.layers(complete.rootfs)
     const settled = settleMounts(complete, {
       ensureVolumes: (names) => this.volumes.ensure(names),
-      resolveImage: (request) => this.images.resolve(request, startOptions),
+      resolveImage: (image) => this.images.resolve({ image }, startOptions),
       find: (reference) => this.#find(reference).life,
     })
     const plan = (ready: CompleteContainerOptions, found: readonly string[]) =>

@@ -2,16 +2,15 @@
 
 import { mkdir } from 'node:fs/promises'
 import { MayflyError } from './errors.js'
-import type { ImageRequest } from './image-resolver.js'
 import type { CompleteContainerOptions, CompleteMount } from './launch/complete.js'
 import type { ImageFacts } from './launch/image.js'
 import type { Life } from './life.js'
 
 export interface MountsContext {
   /** Makes the volumes that are missing. */
-  ensureVolumes(names: readonly string[]): Promise<void>
+  ensureVolumes(names: readonly string[]): Promise<void> | undefined
   /** Finds or fetches an image. */
-  resolveImage(request: ImageRequest): Promise<ImageFacts>
+  resolveImage(reference: string): Promise<Pick<ImageFacts, 'id' | 'layers'>>
   /** Throws NO_SUCH_CONTAINER. */
   find(reference: string): Life
 }
@@ -26,26 +25,26 @@ export function settleMounts(
   context: MountsContext,
 ): CompleteContainerOptions | Promise<CompleteContainerOptions> {
   const mounts = options.volumesFrom.length > 0 ? withOthers(options, context) : options.mounts
-  const isReady = mounts.every(
-    (mount) =>
-      mount.type === 'tmpfs' || mount.type === 'shared' || (mount.type === 'bind' && mount.createSource === false),
-  )
-  if (isReady) return mounts === options.mounts ? options : Object.freeze({ ...options, mounts })
-  return settle(options, mounts, context)
+  const volumes = new Set(mounts.flatMap((mount) => (mount.type === 'volume' ? [mount.source] : [])))
+  const making = volumes.size > 0 ? context.ensureVolumes([...volumes]) : undefined
+  const isSettled =
+    !making && mounts.every((mount) => mount.type !== 'image' && !('createSource' in mount && mount.createSource))
+  if (isSettled) return mounts === options.mounts ? options : Object.freeze({ ...options, mounts })
+  return settle(options, mounts, making, context)
 }
 
 async function settle(
   options: CompleteContainerOptions,
   mounts: readonly CompleteMount[],
+  making: Promise<void> | undefined,
   context: MountsContext,
 ): Promise<CompleteContainerOptions> {
-  const volumes = new Set(mounts.flatMap((mount) => (mount.type === 'volume' ? [mount.source] : [])))
-  await context.ensureVolumes([...volumes])
+  await making
   const settled = await Promise.all(
     mounts.map(async (mount, index) => {
       if (mount.type === 'bind' && mount.createSource) await makeSource(mount.source, index)
       if (mount.type !== 'image' || mount.id !== '') return mount
-      const { id, layers } = await context.resolveImage({ image: mount.source })
+      const { id, layers } = await context.resolveImage(mount.source)
       return Object.freeze({ ...mount, id, layers: Object.freeze([...layers].reverse()) })
     }),
   )

@@ -194,6 +194,10 @@ export class Networks {
 
   /** The network with this name, id, or start of an id. Throws NO_SUCH_NETWORK. */
   get(reference: string): Network {
+    return this.#find(reference)
+  }
+
+  #find(reference: string, field?: string): Network {
     const id = this.#names.get(reference) ?? reference
     const exact = this.#byId.get(id)
     if (exact) return exact.network
@@ -204,6 +208,7 @@ export class Networks {
     const message = matches.length > 1 ? `${matches.length} networks have ids that begin with` : 'There is no network'
     throw new MayflyError('NO_SUCH_NETWORK', `${message} "${reference}"`, {
       value: reference,
+      ...(field ? { field } : {}),
       ...(near ? { hint: `did you mean "${near}"?` } : {}),
     })
   }
@@ -235,8 +240,8 @@ export class Networks {
   }
 
   /** What a plan needs to know. Throws NO_SUCH_NETWORK. @internal */
-  facts(reference: string): NetworkFacts {
-    const { id, internal } = this.get(reference)
+  facts(reference: string, field?: string): NetworkFacts {
+    const { id, internal } = this.#find(reference, field)
     return { id, isInternal: internal }
   }
 

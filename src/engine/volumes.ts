@@ -8,6 +8,7 @@
  * A container holds a lock on the directory from its creation to its removal, in whatever process, so a volume in use is found so by the kernel.
  */
 
+import { existsSync } from 'node:fs'
 import { chmod, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MayflyError } from './errors.js'
@@ -31,6 +32,8 @@ export interface VolumeOptions {
 export interface Volume {
   readonly name: string
   readonly labels: Readonly<Record<string, string>>
+  /** Its directory on this machine. Where ids are mapped (rootless), owners in there are as this machine sees them. */
+  readonly path: string
   readonly createdAt: Date
   /** Its name was made up: `prune` removes it once no container uses it. */
   readonly isAnonymous: boolean
@@ -42,6 +45,8 @@ export interface Volume {
 export interface VolumePruneOptions {
   /** Those with a name of their own, too. @default false */
   readonly all?: boolean
+  /** Only tells which would go: those in use, too. @default false */
+  readonly dryRun?: boolean
 }
 
 const optionsShape = shape({
@@ -105,19 +110,26 @@ export class Volumes {
     await (await this.get(name)).remove()
   }
 
-  /** Removes the volumes that no container uses. Resolves to their names. */
-  async prune({ all = false }: VolumePruneOptions = {}): Promise<string[]> {
+  /** Removes the volumes that no container uses, in whatever process. Resolves to their names. */
+  async prune({ all = false, dryRun = false }: VolumePruneOptions = {}): Promise<string[]> {
     const removed: string[] = []
     for (const volume of await this.list()) {
       if (!all && !volume.isAnonymous) continue
-      if (await this.#tryRemove(volume.name)) removed.push(volume.name)
+      if (dryRun || (await this.#tryRemove(volume.name))) removed.push(volume.name)
     }
     return removed
   }
 
-  /** Makes those that are missing. @internal */
-  async ensure(names: readonly string[]): Promise<void> {
-    await Promise.all(names.map((name) => this.#ensure(name, {}, false)))
+  /**
+   * Makes those that are missing. Nothing to wait for where all are there: most often, and a promise and a thread of node's take longer than
+   * the look.
+   *
+   * @internal
+   */
+  ensure(names: readonly string[]): Promise<void> | undefined {
+    const missing = names.filter((name) => !existsSync(join(this.#directory, name, 'volume.json')))
+    if (missing.length === 0) return undefined
+    return Promise.all(missing.map((name) => this.#ensure(name, {}, false))).then(() => {})
   }
 
   async #ensure(name: string, labels: Readonly<Record<string, string>>, isAnonymous: boolean): Promise<Volume> {
@@ -155,6 +167,7 @@ export class Volumes {
     return Object.freeze({
       name,
       labels: Object.freeze({ ...labels }),
+      path: join(this.#directory, name, 'data'),
       createdAt: new Date(createdAt),
       isAnonymous,
       remove: async () => {

@@ -98,24 +98,35 @@ describe('ports', () => {
 
 describe('mounts', () => {
   test('a volume is a bind mount, relative to the working directory if it begins with a dot', () => {
-    expect(parseVolume('/a:/b')).toEqual({ type: 'bind', source: '/a', target: '/b' })
-    expect(parseVolume('/a:/b:ro')).toEqual({ type: 'bind', source: '/a', target: '/b', readonly: true })
-    expect(parseVolume('./a:/b:rw,z', '/work')).toEqual({ type: 'bind', source: '/work/a', target: '/b' })
+    const made = { createSource: true }
+    expect(parseVolume('/a:/b')).toEqual({ type: 'bind', source: '/a', target: '/b', ...made })
+    expect(parseVolume('/a:/b:ro')).toEqual({ type: 'bind', source: '/a', target: '/b', readonly: true, ...made })
+    expect(parseVolume('./a:/b:rw,z', '/work')).toEqual({ type: 'bind', source: '/work/a', target: '/b', ...made })
     expect(parseVolume('/a:/b:ro,rslave')).toEqual({
       type: 'bind',
       source: '/a',
       target: '/b',
       readonly: true,
       propagation: 'rslave',
+      ...made,
+    })
+    expect(parseVolume('/b')).toEqual({ type: 'volume', target: '/b' })
+    expect(parseVolume('data:/b')).toEqual({ type: 'volume', source: 'data', target: '/b' })
+    expect(parseVolume('data:/b:ro,nocopy')).toEqual({
+      type: 'volume',
+      source: 'data',
+      target: '/b',
+      readonly: true,
+      noCopy: true,
     })
   })
 
   test.each([
-    ['data:/b', 'named volumes are not available in this version'],
-    ['/b', 'a volume without a host path is not needed'],
+    ['data:/b:rslave', 'unknown option "rslave"'],
+    [':/b', 'expected [source:]container-path[:options]'],
     ['/a:b', 'the container path "b" must be absolute'],
     ['/a:/b:shared', 'unknown option "shared"'],
-    ['/a:/b:ro:x', 'expected host-path:container-path[:options]'],
+    ['/a:/b:ro:x', 'expected [source:]container-path[:options]'],
   ])('refuses --volume %s: %s', (text, why) => {
     expect(() => parseVolume(text)).toThrow(why)
   })
@@ -135,6 +146,21 @@ describe('mounts', () => {
       propagation: 'rslave',
     })
     expect(parseMount('"source=/a,b",type=bind,target=/b')).toEqual({ type: 'bind', source: '/a,b', target: '/b' })
+    expect(parseMount('target=/v')).toEqual({ type: 'volume', target: '/v' })
+    expect(parseMount('type=volume,src=data,dst=/v,ro,volume-nocopy=true,volume-subpath=a/b')).toEqual({
+      type: 'volume',
+      source: 'data',
+      target: '/v',
+      readonly: true,
+      noCopy: true,
+      subpath: 'a/b',
+    })
+    expect(parseMount('type=image,source=alpine:3,target=/i,image-subpath=etc')).toEqual({
+      type: 'image',
+      source: 'alpine:3',
+      target: '/i',
+      subpath: 'etc',
+    })
     expect(parseMount('type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770')).toEqual({
       type: 'tmpfs',
       target: '/t',
@@ -144,7 +170,10 @@ describe('mounts', () => {
   })
 
   test.each([
-    ['type=volume,source=x,target=/b', 'type volume is not available in this version'],
+    ['type=npipe,source=x,target=/b', 'type npipe is not known; bind, image, tmpfs, volume are'],
+    ['type=volume,source=x,target=/b,volume-driver=nfs', 'there is no volume driver "nfs" here'],
+    ['type=image,target=/b', 'source is missing'],
+    ['type=bind,source=/a,target=/b,readonly=maybe', 'readonly must be true or false'],
     ['type=bind,target=/b', 'source is missing'],
     ['type=bind,source=/a', 'target must be an absolute path'],
     ['type=bind,source=/a,target=/b,colour=red', 'unknown field "colour"'],

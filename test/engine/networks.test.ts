@@ -153,6 +153,61 @@ describe.skipIf(why)('the networks of an engine', () => {
     expect(await fault(engine.networks.create({ subnet: '10.213.0.0/8' }))).toMatchObject({ code: 'INVALID_OPTION' })
   })
 
+  test('have the gateway and the range that are asked for', async () => {
+    const network = await engine.networks.create({
+      name: 'ranged',
+      subnet: '10.213.8.0/28',
+      gateway: '10.213.8.14',
+      ipRange: '10.213.8.4/31',
+    })
+    expect(network.gateway).toBe('10.213.8.14')
+    const [one, two] = [await serve('one', { networks: ['ranged'] }), await start({ networks: ['ranged'] })]
+    expect([one.address, two.address].sort()).toEqual(['10.213.8.4', '10.213.8.5'])
+    expect(two.gateway).toBe('10.213.8.14')
+    expect(await ask(two, 'one')).toBe('one')
+    expect(await run(two, 'ip', 'route')).toContain('default via 10.213.8.14')
+    expect(await fault(start({ networks: ['ranged'] }))).toMatchObject({
+      code: 'ADDRESS_IN_USE',
+      message: expect.stringContaining('all addresses of the network are taken'),
+      field: 'networks',
+    })
+    // Beside the range there is room for who asks.
+    const own = await start({ networks: [{ network: 'ranged', address: '10.213.8.1' }] })
+    expect(own.address).toBe('10.213.8.1')
+    const taken = await fault(start({ networks: [{ network: 'ranged', address: '10.213.8.14' }] }))
+    expect(taken).toMatchObject({ code: 'INVALID_OPTION', field: 'networks[0].address', value: '10.213.8.14' })
+    await two.remove({ force: true })
+    expect((await start({ networks: ['ranged'] })).address).toBe(two.address)
+  })
+
+  test('answer names only while their container runs', async () => {
+    const client = await start()
+    const container = await engine.create({
+      rootfs: { directory: world.rootfs },
+      command: ['sleep', '1000'],
+      name: 'coming',
+      remove: false,
+    })
+    expect(await look(client, 'coming')).toEqual([])
+    await container.start()
+    expect(await look(client, 'coming')).toEqual([container.address])
+    await container.stop({ timeoutMs: 0 })
+    expect(await look(client, 'coming')).toEqual([])
+    await container.rename('going')
+    await container.start()
+    expect([await look(client, 'coming'), await look(client, 'going')]).toEqual([[], [container.address]])
+  })
+
+  test('are that of another container where it is joined', async () => {
+    const server = await serve('server', { ports: [80] })
+    const joined = await start({ network: 'container:server' })
+    expect(await ask(joined, '127.0.0.1')).toBe('server')
+    expect(await run(joined, 'cat', '/etc/hosts')).toContain(server.address)
+    expect(await fault(start({ network: 'container:nobody' }))).toMatchObject({ code: 'NO_SUCH_CONTAINER' })
+    const ports = await fault(start({ network: 'container:server', ports: [81] }))
+    expect(ports).toMatchObject({ code: 'INVALID_OPTION', field: 'ports' })
+  })
+
   test('have no way out when they are internal, but names and published ports', async () => {
     await using outside = await listen('0.0.0.0')
     const target = hostAddress()
@@ -230,6 +285,30 @@ describe.skipIf(why)('the networks of an engine', () => {
     expect(await fault(start({ networks: ['here', 'here'] }))).toMatchObject({ field: 'networks[1].network' })
     expect(await fault(start({ networks: ['here'], network: 'none' }))).toMatchObject({ field: 'networks' })
     expect(await fault(engine.networks.create({ subnet: 'x' }))).toMatchObject({ field: 'network.subnet' })
+    const bad = [
+      [{ gateway: '10.9.0.1' }, 'INVALID_OPTION', 'network.gateway'],
+      [{ ipRange: '10.9.0.0/25' }, 'INVALID_OPTION', 'network.ipRange'],
+      [{ subnet: '10.9.0.0/24', gateway: '10.8.0.1' }, 'INVALID_OPTION', 'network.gateway'],
+      [{ subnet: '10.9.0.0/24', gateway: '10.9.0.255' }, 'INVALID_OPTION', 'network.gateway'],
+      [{ subnet: '10.9.0.0/24', gateway: 'first' }, 'INVALID_OPTION', 'network.gateway'],
+      [{ subnet: '10.9.0.0/24', ipRange: '10.9.1.0/25' }, 'INVALID_OPTION', 'network.ipRange'],
+      [{ subnet: '10.9.0.0/24', ipRange: '10.9.0.0/16' }, 'INVALID_OPTION', 'network.ipRange'],
+      [{ subnet: engine.info.subnet }, 'SUBNET_IN_USE', 'network.subnet'],
+      [{ subnet: 'fd00::/64' }, 'NOT_SUPPORTED', 'network.subnet'],
+      [{ ipv6: true }, 'NOT_SUPPORTED', 'network.ipv6'],
+      [{ driver: 'overlay' }, 'NOT_SUPPORTED', 'network.driver'],
+    ] as const
+    for (const [options, code, field] of bad) {
+      expect(await fault(engine.networks.create(options))).toMatchObject({ code, field })
+    }
+    expect(engine.networks.list().map(({ name }) => name)).toEqual(['bridge', 'here'])
+    for (const alias of ['no host', '-a', 'a..b', '']) {
+      const networks = [{ network: 'here', aliases: [alias] }]
+      expect(await fault(start({ networks }))).toMatchObject({
+        code: 'INVALID_OPTION',
+        field: 'networks[0].aliases[0]',
+      })
+    }
     const controller = new AbortController()
     controller.abort(new Error('no more'))
     expect(await fault(engine.networks.create({ name: 'late' }, controller))).toMatchObject({ message: 'no more' })

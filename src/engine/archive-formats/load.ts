@@ -17,6 +17,7 @@ import type { Session } from '../session.js'
 import { type Compression, decompress } from '../store/decompress.js'
 import type { StoredImage } from '../store/images.js'
 import { adoptParents, digestLayer, type UnpackedLayer, unpackLayer } from '../store/layer-archive.js'
+import { layerLimits } from '../store/layer-limits.js'
 import type { LayerFacts } from '../store/layers.js'
 import type { Store } from '../store/store.js'
 import { type ArchiveFile, ArchiveFiles } from './archive-files.js'
@@ -48,9 +49,6 @@ interface LoadContext {
 
 /** Far above what archives of images hold. */
 const MAX_ENTRIES = 200_000
-/** No archive of files grows more than this when it is decompressed, beyond the first gibibyte: what does is a bomb. */
-const MAX_EXPANSION = 200
-const FREE_BYTES = 2 ** 30
 
 /**
  * Loads all images of an archive; their names are set when all of them are in.
@@ -164,7 +162,7 @@ async function unpackOne(
 ): Promise<LayerFacts> {
   const tree = join(temporary, 'tree')
   const bytes = new HashedBytes(files.stream(file, signal), (count) => progress.tell('extracting', count))
-  const limits = { maxBytes: FREE_BYTES + file.size * MAX_EXPANSION }
+  const limits = layerLimits(file.size)
   let unpacked: UnpackedLayer
   try {
     unpacked = await unpackLayer(session, tree, decompress(bytes), { layer: true, sync: false, ...limits }, signal)

@@ -68,8 +68,8 @@ export interface SessionFacts extends HostFacts {
   readonly cgroups: 'v1' | 'v2' | 'hybrid' | 'none'
   /** The container with this name, id or unambiguous start of an id. Throws NO_SUCH_CONTAINER. */
   container(reference: string): JoinedContainer
-  /** The network with this name, id or unambiguous start of an id. Throws NO_SUCH_NETWORK. */
-  network(reference: string): NetworkFacts
+  /** The network with this name, id or unambiguous start of an id. Throws NO_SUCH_NETWORK, of the option that names it. */
+  network(reference: string, field?: string): NetworkFacts
   /** Directory of the named volumes. */
   readonly volumes: string
 }

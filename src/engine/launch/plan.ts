@@ -313,7 +313,7 @@ function planNamespaces({ pid, ipc, uts, network }: CompleteContainerOptions, fa
 }
 
 function planNetworks({ networks, hostAccess }: CompleteContainerOptions, facts: SessionFacts): string[] {
-  const found = networks.map((one) => ({ ...one, ...facts.network(one.network) }))
+  const found = networks.map((one, index) => ({ ...one, ...facts.network(one.network, `networks[${index}].network`) }))
   for (const [index, { id, network }] of found.entries()) {
     if (found.findIndex((other) => other.id === id) < index) {
       refuse(`networks[${index}].network`, network, 'expected each network once')

@@ -9,8 +9,8 @@ import type { Store } from '../store/store.js'
 import { fail, type Purpose } from './failure.js'
 
 /**
- * Of a Debian base layer (see the bench), level 1 makes 10 % more bytes than 6 in a quarter of the time, and 4 lies in between; on
- * anything faster than 100 Mbit/s the processor is what a push waits for.
+ * Of 107 MB of a Debian's files, level 1 makes 38.5 MB in 0.9 s, 4 makes 36.1 MB in 1.4 s, and 6, which is usual, 35.1 MB in 2.3 s. Level 1
+ * is done with a push first on whatever is faster than 20 Mbit/s.
  */
 const LEVEL = 1
 const CHUNK_BYTES = 256 * 1024

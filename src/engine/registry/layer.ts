@@ -13,6 +13,7 @@ import type { Session } from '../session.js'
 import type { BlobWriter } from '../store/blobs.js'
 import { decompress } from '../store/decompress.js'
 import { type UnpackedLayer, unpackLayer } from '../store/layer-archive.js'
+import { layerLimits } from '../store/layer-limits.js'
 import type { Store } from '../store/store.js'
 import type { RegistryClient } from './client.js'
 import { fail } from './failure.js'
@@ -26,11 +27,6 @@ export interface LayerSource {
   readonly progress: LayerProgress
   readonly signal: AbortSignal
 }
-
-/** No archive of files grows more than this when it is decompressed, beyond the first gibibyte: what does is a bomb. */
-const MAX_EXPANSION = 200
-const FREE_BYTES = 2 ** 30
-const MAX_ENTRIES = 5_000_000
 
 /** Unpacks the layer into `target`, from its blob if that is here and whole, else from the registry. */
 export async function unpackFrom(source: LayerSource, target: string): Promise<UnpackedLayer> {
@@ -137,7 +133,7 @@ async function unpack(
   archive: AsyncIterable<Uint8Array>,
   target: string,
 ): Promise<UnpackedLayer> {
-  const limits = { maxBytes: FREE_BYTES + descriptor.size * MAX_EXPANSION, maxEntries: MAX_ENTRIES }
+  const limits = layerLimits(descriptor.size)
   // As docker does: a compression's own mark counts for more than the media type, which some tools get wrong.
   const stated = layerCompression(descriptor)
   const tar = decompress(archive, stated === 'none' ? 'none' : undefined, { name: 'it' })

@@ -211,6 +211,23 @@ describe.skipIf(reason !== '')(`loading an archive${reason && ` (${reason})`}`, 
       expect((await refusal(files)).message).toContain('leads out of the archive')
     })
 
+    it('a decompression bomb', async () => {
+      const header = Buffer.from(base.subarray(0, 512))
+      header.write('bomb', 0)
+      header.write('7'.repeat(11), 124)
+      header.write(' '.repeat(8) + '0', 148)
+      header.write(
+        `${header
+          .reduce((sum, byte) => sum + byte, 0)
+          .toString(8)
+          .padStart(6, '0')}\0`,
+        148,
+      )
+      const bomb = gzipSync(Buffer.concat([header, Buffer.alloc(4 << 20)]))
+      const files = { ...layered((entry) => (entry.Layers = ['bomb.tar'])), 'bomb.tar': bomb }
+      expect((await refusal(files)).code).toBe('ARCHIVE_TOO_LARGE')
+    })
+
     it('names that lie outside', async () => {
       for (const name of ['../../etc/shadow', '/../etc/shadow', 'a/../../x']) {
         expect((await refusal(layered((entry) => (entry.Config = name)))).message).toContain('lies outside of it')

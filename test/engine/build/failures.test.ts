@@ -57,6 +57,8 @@ describe.skipIf(obstacle())('a build that fails', () => {
     ['FROM base\nRUN --mount=type=bind,source=missing,target=/m true', 'SOURCE_NOT_FOUND', 2],
     ['FROM $nothing', 'DOCKERFILE_INVALID', 1],
     [`FROM base\nARG v\nRUN true\nENV a=\${v:?is needed}`, 'DOCKERFILE_INVALID', 4],
+    // A mount's propagation is not the Dockerfile's to choose (CVE-2024-9407 of buildah).
+    ['FROM base\nRUN --mount=type=bind,bind-propagation=shared,target=/m true', 'DOCKERFILE_INVALID', 2],
     ['FROM base\nRUNN true', 'DOCKERFILE_INVALID', 2],
     ['FROM Not/A/Reference', 'INVALID_REFERENCE', 1],
     ['FROM base\nUSER stranger\nRUN true', 'USER_NOT_FOUND', 3],

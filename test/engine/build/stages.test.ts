@@ -1,8 +1,12 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type SavedImage, saveImages } from '../../../src/engine/archive-formats/save.js'
 import { build } from '../../../src/engine/build/build.js'
+import { parseReference } from '../../../src/engine/image/reference.js'
 import { obstacle } from '../support/world.js'
 import { type BuildWorld, openWorld } from './support/world.js'
 
@@ -97,9 +101,8 @@ describe.skipIf(obstacle())('stages', () => {
     await save(images, layout)
     expect(await which(`oci-layout://${layout}:2`, 'FROM outside\nRUN true')).toBe('two')
     expect(await which(`oci-layout:${layout}:1`, 'FROM scratch\nCOPY --from=outside /which /')).toBe('one')
-    const { manifest } = images[1]!.image
-    const digest = manifest ?? images[1]!.image.id
-    expect(await which(`oci-layout://${layout}@${digest}`, 'FROM outside')).toBe('two')
+    const { manifests } = JSON.parse(readFileSync(join(layout, 'index.json'), 'utf8'))
+    expect(await which(`oci-layout://${layout}@${manifests[1].digest}`, 'FROM outside')).toBe('two')
     await expect(which(`oci-layout://${layout}`, 'FROM outside')).rejects.toMatchObject({
       code: 'CONTEXT_INVALID',
       message: expect.stringContaining(':tag or @digest'),

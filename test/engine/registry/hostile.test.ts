@@ -1,5 +1,6 @@
 /** What a registry can do wrong: each ends in an error that says so, in time, and leaves nothing behind. */
 
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -473,6 +474,31 @@ describe.skipIf(why)(`a hostile registry (${why || 'all there'})`, () => {
       const error = await failure()
       expect(error.code).toBe('ARCHIVE_INVALID')
       expect(error.message).toContain(layer.digest)
+    })
+
+    test('are a decompression bomb: a few bytes that become ten gigabytes', async () => {
+      const header = execFileSync(
+        'sh',
+        ['-c', 'truncate -s 10G zeros && tar --format=gnu -cf - zeros | head -c 512; rm zeros'],
+        { cwd: certificates },
+      )
+      const bytes = gzipSync(Buffer.concat([header, Buffer.alloc(4 << 20)]))
+      const layer = registry.blob(bytes, `${OCI_LAYER}+gzip`)
+      const config = registry.blob(
+        Buffer.from(
+          JSON.stringify({
+            architecture: 'amd64',
+            os: 'linux',
+            rootfs: { type: 'layers', diff_ids: [digestOf(bytes)] },
+          }),
+        ),
+        'application/vnd.oci.image.config.v1+json',
+      )
+      registry.manifest('1', { schemaVersion: 2, config, layers: [layer] })
+      const error = await failure()
+      expect(error.code).toBe('ARCHIVE_TOO_LARGE')
+      expect(error.message).toContain(layer.digest)
+      expect(await layersHere()).toEqual([])
     })
 
     test('are wanted no more in the middle', async () => {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
@@ -31,6 +31,12 @@ test('takes what is given, then MAYFLY_HOME, then the default', () => {
 test('refuses a home whose socket would have too long a path', () => {
   const home = `/${'x'.repeat(100)}`
   expect(() => storeHome(home)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION', field: 'home', value: home }))
+})
+
+test('gives up on a home where nothing can be made, /proc included, of which node would never give up', async () => {
+  for (const home of ['/proc/mayfly', '/etc/passwd/mayfly']) {
+    await expect(new Store(home).prepare()).rejects.toMatchObject({ code: expect.stringMatching(/ENOENT|ENOTDIR/) })
+  }
 })
 
 test('refuses a relative home', () => {
@@ -76,4 +82,17 @@ test('can be read without a session, and says so when it is written to', async (
   await writeFile(join(directory, 'file'), 'one')
   expect(await store.digestOf(join(directory, 'file'))).toBe(sha256('one'))
   await expect(store.blobs.put(Buffer.from('x'))).rejects.toThrow(/opened for reading/)
+})
+
+test('a session removes what is left of one whose remover died, and leaves alone what is just being made', async () => {
+  const sessions = join(directory, 'sessions')
+  await mkdir(join(sessions, 'halfremoved00', 'store', 'tree'), { recursive: true })
+  await mkdir(join(sessions, '.justbeingmade'))
+  const { close } = await openStore(directory)
+  try {
+    await expect.poll(() => readdir(sessions), { timeout: 5_000 }).not.toContain('halfremoved00')
+    expect(await readdir(sessions)).toContain('.justbeingmade')
+  } finally {
+    await close()
+  }
 })
