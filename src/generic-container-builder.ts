@@ -1,6 +1,5 @@
 /** Images from Dockerfiles. */
 
-import { randomBytes } from 'node:crypto'
 import type { BuildRequest } from './backends/backend.js'
 import { currentBackend } from './backends/current.js'
 import { abortSignal, checkReference, flag, platformName, text, textsByName } from './checks.js'
@@ -123,7 +122,7 @@ export class GenericContainerBuilder {
 }
 
 function word(): string {
-  return randomBytes(6).toString('hex')
+  return crypto.randomUUID().slice(-12)
 }
 
 function checkContext(context: BuildContext): BuildRequest['context'] {

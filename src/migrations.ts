@@ -1,6 +1,5 @@
 /** Migrations: what is done once to a service that has just been made, before its state is kept. */
 
-import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MayflyError } from './engine/errors.js'
@@ -15,13 +14,6 @@ export type Migration =
       readonly run: (started: any) => unknown
       readonly key: string | undefined
     }
-
-/** What a migration is known by. */
-export interface MigrationKey {
-  readonly text: string
-  /** It means the same in another process. */
-  readonly isLasting: boolean
-}
 
 /** Throws INVALID_OPTION. */
 export function checkMigration(given: unknown, options: { readonly key?: string } = {}): Migration {
@@ -49,25 +41,6 @@ export async function sqlFiles(directory: string): Promise<{ readonly path: stri
       { cause: error },
     )
   }
-}
-
-const numbers = new WeakMap<object, number>()
-let functions = 0
-
-/** Of a function, nobody can tell what it does: it has the key that it was given, or one of this process. */
-export async function migrationKey(migration: Migration): Promise<MigrationKey> {
-  if ('directory' in migration) {
-    const hash = createHash('sha256')
-    for (const { path, sql } of await sqlFiles(migration.directory)) {
-      hash.update(`${path.slice(migration.directory.length)}\0${sql.length}\0`).update(sql)
-    }
-    return { text: `directory ${hash.digest('hex')}`, isLasting: true }
-  }
-  const { run, key } = migration
-  if (key !== undefined) return { text: `key ${key}`, isLasting: true }
-  const number = numbers.get(run) ?? ++functions
-  numbers.set(run, number)
-  return { text: `function ${number}`, isLasting: false }
 }
 
 /** Runs SQL in the container; resolves to what went wrong, or undefined. */

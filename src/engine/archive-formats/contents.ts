@@ -2,7 +2,8 @@
 
 import { MayflyError } from '../errors.js'
 import { MAX_CONFIG_BYTES, parseConfig } from '../image/config.js'
-import { digestOfBytes, isDigest, splitDigest } from '../image/digest.js'
+import { isDigest, splitDigest } from '../image/digest.js'
+import { digestOfBytes } from '../image/digest-of.js'
 import { invalidImage, isObject, isStrings, kind, parseDocument } from '../image/document.js'
 import { type Descriptor, MAX_MANIFEST_BYTES, type Manifest, parseManifest } from '../image/manifest.js'
 import { isImageConfig, layerCompression } from '../image/media-types.js'

@@ -1,7 +1,5 @@
 /** Digests: `sha256:<hex>`, the names of everything in the store. */
 
-import { createHash } from 'node:crypto'
-
 /** Hexadecimal digits of each algorithm that images may use. */
 const ALGORITHMS: Readonly<Record<string, number>> = { sha256: 64, sha384: 96, sha512: 128 }
 
@@ -29,9 +27,4 @@ export function splitDigest(digest: string): { readonly algorithm: string; reado
   if (problem) throw new TypeError(`${JSON.stringify(digest)} is no digest: ${problem}`)
   const colon = digest.indexOf(':')
   return { algorithm: digest.slice(0, colon), hex: digest.slice(colon + 1) }
-}
-
-/** The digest of these bytes. @default algorithm: 'sha256' */
-export function digestOfBytes(bytes: Uint8Array | string, algorithm = 'sha256'): string {
-  return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`
 }

@@ -1,7 +1,8 @@
 /** One repository of one registry: manifests and blobs, as the OCI distribution specification and docker's registry API have them. */
 
 import { MayflyError } from '../errors.js'
-import { digestOfBytes, isDigest, splitDigest } from '../image/digest.js'
+import { isDigest, splitDigest } from '../image/digest.js'
+import { digestOfBytes } from '../image/digest-of.js'
 import { MAX_MANIFEST_BYTES } from '../image/manifest.js'
 import { MANIFEST_TYPES } from '../image/media-types.js'
 import { Authentication } from './authentication.js'

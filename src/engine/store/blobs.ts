@@ -11,7 +11,8 @@ import { type FileHandle, lstat, open, readdir, rm, stat } from 'node:fs/promise
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { MayflyError } from '../errors.js'
-import { digestOfBytes, isDigest, splitDigest } from '../image/digest.js'
+import { isDigest, splitDigest } from '../image/digest.js'
+import { digestOfBytes } from '../image/digest-of.js'
 import { isAbsent, type StoreDisk, writeError } from './disk.js'
 
 const PIECE_BYTES = 1024 * 1024

@@ -2,7 +2,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { digestOfBytes as sha256 } from '../../../src/engine/image/digest.js'
+import { digestOfBytes as sha256 } from '../../../src/engine/image/digest-of.js'
 import { RegistryClient } from '../../../src/engine/registry/client.js'
 import type { CredentialSource } from '../../../src/engine/registry/credentials.js'
 import { Transport } from '../../../src/engine/registry/transport.js'

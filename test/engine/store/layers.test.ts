@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { MayflyError } from '../../../src/engine/errors.js'
-import { digestOfBytes } from '../../../src/engine/image/digest.js'
+import { digestOfBytes } from '../../../src/engine/image/digest-of.js'
 import { chainId } from '../../../src/engine/image/manifest.js'
 import { digestLayer } from '../../../src/engine/store/layer-archive.js'
 import { obstacle } from '../support/world.js'

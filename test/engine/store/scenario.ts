@@ -4,7 +4,7 @@
  */
 
 import { createInterface } from 'node:readline'
-import { digestOfBytes } from '../../../src/engine/image/digest.js'
+import { digestOfBytes } from '../../../src/engine/image/digest-of.js'
 import { openStore, putImage, putLayer, tarOf, unpackFiles } from './support.js'
 
 const [mode, home, name] = process.argv.slice(2) as [string, string, string]
