@@ -1070,6 +1070,54 @@ static void refuse_subnet(const char *subnet, int error)
 	expect(!strcmp(f.step, "subnet") && !strcmp(f.subject, subnet));
 }
 
+static const struct net_impairment whole = {0}, cut = {.loss = 1000000};
+
+/* A container's frames go by the warden while it has faults, all kinds of them, and by themselves when it has none. */
+static void test_faults(struct network *a, struct network *b)
+{
+	struct fault f = {0};
+	struct net_slot *server = on(a, NULL), *near = on(a, NULL), *other = on(a, NULL);
+	struct in_addr address = net_slot_address(server);
+	pid_t pid = serve(net_slot_ns(server), echo_server, at("0.0.0.0", 5432));
+	expect_equal(between(near, address), 0);
+	must(net_impair(server, near, &cut, &f) == 0, f.message);
+	expect(between(near, address) != 0);
+	expect_equal(between(other, address), 0);
+	must(net_impair(server, near, &whole, &f) == 0, f.message);
+	expect_equal(between(near, address), 0);
+	/* Late; and both rules at once. */
+	must(net_impair(server, NULL, &(struct net_impairment){.delay_us = 20000, .jitter_us = 5000}, &f) == 0, f.message);
+	must(net_impair(server, other, &(struct net_impairment){.bytes_per_second = 2000000}, &f) == 0, f.message);
+	double start = seconds();
+	expect_equal(between(near, address), 0);
+	expect(seconds() - start > 0.08);
+	expect_equal(between(other, address), 0);
+	/* Some get lost, and are sent again. */
+	must(net_impair(server, NULL, &(struct net_impairment){.loss = 100000}, &f) == 0, f.message);
+	expect_equal(between(near, address), 0);
+	/* The rules hold on a network that it joins later; the peer of one goes, and frames that wait go with their link. */
+	must(net_connect(server, b, NULL, &f) == 0, f.message);
+	must(net_impair(server, near, &(struct net_impairment){.delay_us = 2000000}, &f) == 0, f.message);
+	struct target slow = at_address(address, 5432);
+	pid_t late = fork();
+	if (late == 0) {
+		enter(net_slot_ns(near));
+		_exit(echo_client(&slow) != 0);
+	}
+	let_pass(100);
+	stop(late);
+	net_give_back(near, false);
+	must(net_disconnect(server, a, &f) == 0 && net_connect(server, a, NULL, &f) == 0, f.message);
+	expect_equal(between(other, address_on(server, a)), 0);
+	net_heal(server);
+	expect_equal(between(other, address_on(server, a)), 0);
+	must(net_impair(server, NULL, &cut, &f) == 0, f.message);
+	stop(pid);
+	net_give_back(server, false);
+	net_give_back(other, false);
+	let_pass(100);
+}
+
 static void refuse_wish(const char *gateway, const char *range, const char *step)
 {
 	struct fault f = {0};
@@ -1334,6 +1382,7 @@ static void test_networks(bool has_egress)
 	refuse_subnet("10.5.0.0", EINVAL);
 	expect(!network_create("a1", &(struct network_wish){0}, &f) && f.error == EEXIST);
 	test_wishes();
+	test_faults(a, b);
 	test_isolation(a, b, inner, has_egress);
 	test_names_on_networks(a, b, inner);
 	if (has_egress)

@@ -56,6 +56,17 @@ const { exitCode, stdout, stderr } = await engine.run({ rootfs: { directory }, c
 console.log(JSON.stringify({ exitCode, stdout, stderr, hasEgress: engine.info.hasEgress, warnings: engine.info.warnings }))
 `
 
+/** Makes networks beside those of Docker, and says which. */
+const NETWORKS = `
+import { Engine } from '${fileURLToPath(new URL('../../src/engine/engine.ts', import.meta.url))}'
+const [home] = process.argv.slice(2)
+await using engine = await Engine.open({ home })
+for (let i = 0; i < 5; i++) await engine.networks.create()
+const subnets = engine.networks.list().map(({ subnet }) => subnet)
+const refused = await engine.networks.create({ subnet: '10.83.5.0/24' }).catch(({ code, field }) => ({ code, field }))
+console.log(JSON.stringify({ subnets, refused }))
+`
+
 describe.skipIf(reason)(`egress beside Docker${reason ? ` (skipped: ${reason})` : ''}`, () => {
   let docker: Dockerd
   let server: ReturnType<typeof spawn>
@@ -97,20 +108,8 @@ describe.skipIf(reason)(`egress beside Docker${reason ? ` (skipped: ${reason})` 
     writeFileSync(join(rootfs, 'etc/passwd'), 'root:x:0:0:root:/:/bin/sh\n')
     cpSync('/bin/busybox', join(rootfs, 'bin/busybox'))
     const before = await inside('iptables-save')
-    await build({
-      stdin: { contents: MAYFLY, resolveDir: fileURLToPath(new URL('.', import.meta.url)), loader: 'ts' },
-      outfile: script,
-      bundle: true,
-      packages: 'external',
-      format: 'esm',
-      platform: 'node',
-      target: 'node20.19',
-    })
 
-    const words = [...docker.enterNetwork.slice(1), process.execPath, script, join(docker.directory, 'home'), rootfs]
-    const { stdout } = await run(docker.enterNetwork[0]!, words)
-
-    expect(JSON.parse(stdout)).toEqual({
+    expect(await runBeside(MAYFLY, rootfs)).toEqual({
       exitCode: 0,
       stdout: 'outside, asked by 203.0.113.1\n',
       stderr: '',
@@ -120,6 +119,33 @@ describe.skipIf(reason)(`egress beside Docker${reason ? ` (skipped: ${reason})` 
     expect(rules(await inside('iptables-save'))).toEqual(rules(before))
     expect(await inside('nft', 'list', 'tables')).not.toContain('mayfly')
   })
+
+  test('networks of ours have subnets that no network of Docker’s has, with containers on it or without', async () => {
+    const theirs = ['10.83.0.0/16', '172.29.0.0/16', '198.18.0.0/16']
+    for (const [index, subnet] of theirs.entries()) {
+      await docker.docker('network', 'create', '--subnet', subnet, `theirs${index}`)
+    }
+    const { subnets, refused } = (await runBeside(NETWORKS)) as { subnets: string[]; refused: object }
+    expect(new Set(subnets).size).toBe(6)
+    for (const subnet of subnets) expect(subnet).toMatch(/^198\.19\./)
+    expect(refused).toEqual({ code: 'SUBNET_IN_USE', field: 'network.subnet' })
+  })
+
+  /** What a script of ours tells that runs in Docker's network namespace. */
+  async function runBeside(contents: string, ...words: string[]): Promise<unknown> {
+    await build({
+      stdin: { contents, resolveDir: fileURLToPath(new URL('.', import.meta.url)), loader: 'ts' },
+      outfile: script,
+      bundle: true,
+      packages: 'external',
+      format: 'esm',
+      platform: 'node',
+      target: 'node20.19',
+    })
+    const home = join(docker.directory, 'home')
+    const all = [...docker.enterNetwork.slice(1), process.execPath, script, home, ...words]
+    return JSON.parse((await run(docker.enterNetwork[0]!, all)).stdout)
+  }
 })
 
 /** Without packet counters and dates. */

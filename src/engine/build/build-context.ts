@@ -48,7 +48,7 @@ export async function openContext(world: ContextWorld, options: BuildOptions): P
   if ('directory' in source) {
     const directory = await existing(resolve(source.directory))
     const path = isAbsolute(file) ? file : join(directory, file)
-    const dockerfile = options.dockerfile ?? (await readHostFile(path, file))
+    const dockerfile = options.dockerfile ?? (await readDockerfile(path))
     const ignore = (await readIgnore(`${path}.dockerignore`)) ?? (await readIgnore(join(directory, '.dockerignore')))
     return {
       tree: treeOf(world, directory, 'the build context', ignore),
@@ -104,7 +104,7 @@ async function existing(directory: string): Promise<string> {
 }
 
 /** The Dockerfile of a directory is the user's own, wherever it lies and whatever link leads to it. */
-async function readHostFile(path: string, name: string): Promise<Uint8Array> {
+async function readDockerfile(path: string): Promise<Uint8Array> {
   try {
     const { size } = await stat(path)
     if (size > MAX_DOCKERFILE_BYTES) throw new Error(`it is ${size} bytes long`)
@@ -114,7 +114,7 @@ async function readHostFile(path: string, name: string): Promise<Uint8Array> {
     const why = code === 'ENOENT' ? 'there is no such file' : message
     throw new MayflyError(
       'CONTEXT_INVALID',
-      `Cannot read ${name}: ${why}`,
+      `Cannot read the Dockerfile ${path}: ${why}`,
       { field: 'file', value: path, ...(code ? { errno: code } : {}), hint: 'the option `file` names another one' },
       { cause: error },
     )
