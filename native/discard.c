@@ -62,25 +62,15 @@ void discard_close(void)
 	count = 0;
 }
 
-static void set_port(unsigned port, uint8_t state)
+void cut_off(unsigned port)
 {
 	struct batch b;
 	struct ifinfomsg link = {.ifi_family = AF_BRIDGE, .ifi_index = (int)port};
 	batch_clear(&b);
 	message_begin(&b, RTM_SETLINK, NLM_F_ACK, &link, sizeof(link));
 	size_t nest = nest_begin(&b, IFLA_PROTINFO | NLA_F_NESTED);
-	put_u8(&b, IFLA_BRPORT_STATE, state);
+	put_u8(&b, IFLA_BRPORT_STATE, 0 /* BR_STATE_DISABLED */);
 	put(&b, IFLA_BRPORT_FLUSH, NULL, 0);
 	nest_end(&b, nest);
 	netlink_send(&router.rtnl, &b);
-}
-
-void cut_off(unsigned port)
-{
-	set_port(port, 0 /* BR_STATE_DISABLED */);
-}
-
-void join(unsigned port)
-{
-	set_port(port, 3 /* BR_STATE_FORWARDING */);
 }

@@ -1,8 +1,8 @@
 /* Faults of a container's network, for tests: packets that get lost, come late, or may not be more than so many bytes a second.
  *
- * Its port of the bridge is disabled, and the warden carries the frames between it and a port made for that (tap and shape):
+ * Its port leaves the bridge, and the warden carries the frames between it and a port made for that (tap and shape):
  *
- *     ethN ══ portP (disabled)  ◄─ packet sockets ─►  tapT ══ shapeS (a port of the same bridge)
+ *     ethN ══ portP  ◄─ packet sockets ─►  tapT ══ shapeS (a port of the same bridge)
  *
  * Here rules decide which frames go on and when. So it needs nothing of the kernel that the way out does not need as well; sch_netem
  * is missing in many kernels, and it cannot tell one peer from another without classes. Frames come one by one, not joined by the
@@ -191,15 +191,12 @@ static uint16_t type_of(const uint8_t *ethernet)
 	return ntohs(type);
 }
 
-/* The address at the other end of a frame: of IPv4 and of ARP. */
+/* The address at the other end of an IPv4 packet. */
 static struct in_addr other_end(const uint8_t *ethernet, size_t size, bool outwards)
 {
 	struct in_addr address = {0};
-	if (size < 42)
-		return address;
-	size_t at = type_of(ethernet) == ETH_P_IP ? (outwards ? 30 : 26) : type_of(ethernet) == ETH_P_ARP ? (outwards ? 38 : 28) : 0;
-	if (at)
-		memcpy(&address, ethernet + at, 4);
+	if (type_of(ethernet) == ETH_P_IP && size >= ETH_HLEN + 20)
+		memcpy(&address, ethernet + ETH_HLEN + (outwards ? 16 : 12), 4);
 	return address;
 }
 
@@ -215,16 +212,16 @@ static struct rule *rule_for(const struct shaper *s, const uint8_t *ethernet, si
 {
 	struct in_addr other = other_end(ethernet, size, outwards);
 	struct rule *rest = NULL;
+	/* A request that was lost is asked again after a second: a container that was healed would be away for so long still. */
+	if (type_of(ethernet) == ETH_P_ARP)
+		return NULL;
 	for (struct rule *rule = s->slot->rules; rule; rule = rule->next) {
 		if (!rule->peer)
 			rest = rule;
-		else if (other.s_addr && has_address(rule->peer, s->link->network, other)) {
-			rest = rule;
-			break;
-		}
+		else if (other.s_addr && has_address(rule->peer, s->link->network, other))
+			return rule;
 	}
-	/* An ARP request is tried again after a second only: half of the packets lost would be a second without any. */
-	return rest && rest->is.loss < EVERY && type_of(ethernet) == ETH_P_ARP ? NULL : rest;
+	return rest;
 }
 
 static void frames_ready(struct shaper *s, int fd, bool outwards)
@@ -304,6 +301,18 @@ static int packet_socket(unsigned index)
 	return -1;
 }
 
+/* Makes it a port of this bridge, or of none (0): then it takes nothing itself, for no frame has its hardware address and it answers no ARP. A
+ * port that is only disabled is enabled again by the kernel when its other end goes down and up. */
+static int set_bridge(unsigned port, unsigned bridge)
+{
+	struct batch b;
+	struct ifinfomsg link = {.ifi_index = (int)port, .ifi_flags = bridge ? 0 : IFF_NOARP, .ifi_change = IFF_NOARP};
+	batch_clear(&b);
+	message_begin(&b, RTM_SETLINK, NLM_F_ACK, &link, sizeof(link));
+	put_u32(&b, IFLA_MASTER, bridge);
+	return netlink_send(&router.rtnl, &b);
+}
+
 /* Of the container's own interface. */
 static void set_segments(const struct net_slot *slot, const struct net_link *link, uint32_t most)
 {
@@ -355,9 +364,9 @@ int shaper_make(struct net_slot *slot, struct net_link *link, struct fault *f)
 	link->shaper = s;
 	unsigned tap = router_next_index();
 	if (make_tap(s, tap) == 0 && (s->tap_fd = packet_socket(tap)) >= 0 && (s->port_fd = packet_socket(link->port)) >= 0 &&
-		loop_watch(&s->port, s->port_fd, EPOLLIN, port_ready) == 0 && loop_watch(&s->tap, s->tap_fd, EPOLLIN, tap_ready) == 0) {
+		loop_watch(&s->port, s->port_fd, EPOLLIN, port_ready) == 0 && loop_watch(&s->tap, s->tap_fd, EPOLLIN, tap_ready) == 0 &&
+		set_bridge(link->port, 0) == 0) {
 		set_segments(slot, link, 1);
-		cut_off(link->port);
 		return 0;
 	}
 	int error = errno;
@@ -391,7 +400,7 @@ static void step_back(struct net_slot *slot)
 		if (link->shaper) {
 			shaper_free(link);
 			set_segments(slot, link, SEGMENTS);
-			join(link->port);
+			set_bridge(link->port, link->network->bridge);
 		}
 }
 

@@ -358,8 +358,16 @@ int net_connect(struct net_slot *slot, struct network *network, const char *addr
 		net_sysctl("ipv4/ip_forward", "0");
 	router_come_back();
 	int error = errno;
-	made = made < 0 ? fault(f, "network", network->id, error, "cannot enter the container's network namespace")
-		: link_make(slot, network, wanted, &inside, f);
+	struct fault full = {0};
+	if (made < 0)
+		made = fault(f, "network", network->id, error, "cannot enter the container's network namespace");
+	else if ((made = link_make(slot, network, wanted, &inside, &full)) < 0) {
+		/* Namespaces that wait for the next containers have addresses, too. */
+		bool is_full = full.error == EADDRINUSE && !wanted.s_addr;
+		if (is_full)
+			pool_evict(network, wanted);
+		made = is_full ? link_make(slot, network, wanted, &inside, f) : fault(f, full.step, full.subject, full.error, full.message);
+	}
 	if (with_ipv6(no_ipv6) < 0 && made == 0)
 		made = fault(f, "network", "disable_ipv6", errno, NULL);
 	netlink_close(&inside);

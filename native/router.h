@@ -109,9 +109,8 @@ void link_forget(struct net_slot *, struct net_link *);
 /* Removes a link of the router's, soon (discard.c). */
 void discard(unsigned index);
 void discard_close(void);
-/* A port of a bridge passes nothing on from now on, nor is anything known to be behind it; and it does again. */
+/* A port of a bridge passes nothing on from now on, nor is anything known to be behind it. */
 void cut_off(unsigned port);
-void join(unsigned port);
 
 /* Comes between a link and its network if its slot has rules; and goes. The link stays cut off. */
 int shaper_make(struct net_slot *, struct net_link *, struct fault *);

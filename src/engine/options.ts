@@ -25,7 +25,14 @@ export interface PublishedPort {
   readonly hostIp?: string
 }
 
-/** A host path, a volume, the files of an image or a temporary file system inside the container. */
+/**
+ * A host path, a volume, the files of an image or a temporary file system inside the container.
+ *
+ * Run by an ordinary user, ids are mapped: root in the container is that user on this machine, others are its subordinate ids
+ * (/etc/subuid), if it has any. Files of a bind mount belong to root in the container where they are the user's, and to nobody (65534) where
+ * they are somebody else's; what is written to a volume belongs, on this machine, to the mapped ids. Containers of the same user see all the
+ * same.
+ */
 export type Mount =
   | {
       readonly type: 'bind'

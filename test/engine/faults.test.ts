@@ -140,6 +140,17 @@ describe.skipIf(why)('a container at fault', () => {
     await network.remove()
   })
 
+  test('cannot undo what was done to it', async () => {
+    const server = await serve('server', { capAdd: ['NET_ADMIN'] })
+    const client = await start()
+    await using _cut = await server.cutOff()
+    const address = server.address
+    const script = `/bin/busybox ip link set eth0 down; /bin/busybox ip link set eth0 up; /bin/busybox ip address`
+    expect((await server.exec(['sh', '-c', script])).stdout).toContain(address)
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    expect(await ask(client, 'server')).toBe('')
+  })
+
   test('leaves none of its faults to the next one', async () => {
     for (let turn = 0; turn < 8; turn++) {
       const server = await serve('server')

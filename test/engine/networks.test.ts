@@ -355,6 +355,17 @@ describe.skipIf(why)('the networks of an engine', () => {
       await own.exposeHostPorts([service.port])
       expect(await ask(guest, guest.gateway, service.port)).toBe('host')
       for (const name of NAMES) expect(await ask(guest, name, service.port)).toBe('host')
+      // At the gateway of every network that has a way out, made before or after, joined at the start or later.
+      const networks = await Promise.all([own.networks.create(), own.networks.create({ internal: true })])
+      const [open, inner] = networks
+      const rootfs = { directory: world.rootfs }
+      const other = await own.start({ rootfs, command: ['sleep', '1000'], networks: [open.id] })
+      for (const host of [open.gateway, ...NAMES]) expect(await ask(other, host, service.port)).toBe('host')
+      await own.networks.connect(guest.id, open.id)
+      await own.networks.disconnect(guest.id, 'bridge')
+      for (const host of [open.gateway, NAMES[0]!]) expect(await ask(guest, host, service.port)).toBe('host')
+      const shut = await own.start({ rootfs, command: ['sleep', '1000'], networks: [inner.id] })
+      expect(await ask(shut, inner.gateway, service.port)).toBe('')
       // Not for another session.
       expect(await ask(await start(), engine.info.gateway, service.port)).toBe('')
     })

@@ -35,7 +35,12 @@ describe.skipIf(why)('mayfly', () => {
       ['with the code of the program', ['sh', '-c', 'exit 42'], 42, /^$/],
       ['with 255', ['sh', '-c', 'exit 255'], 255, /^$/],
       ['125 for a user that is missing', ['-u', 'nobody-here', 'true'], 125, /nobody-here.*\/etc\/passwd/],
-      ['125 for a mount source that is missing', ['-v', '/no/such:/m', 'true'], 125, /\/no\/such/],
+      [
+        '125 for a mount source that is missing',
+        ['--mount', 'type=bind,source=/no/such,target=/m', 'true'],
+        125,
+        /\/no\/such/,
+      ],
       ['125 for a limit that cannot be', ['-m', '1k', 'true'], 125, /524288.*1024/],
       ['125 for a port beyond', ['-p', '99999:80', 'true'], 125, /99999/],
       ['125 for a capability that is none', ['--cap-add', 'NET_ADMIM', 'true'], 125, /NET_ADMIM/],
