@@ -2,7 +2,8 @@
  * Digests of the files of build contexts, remembered between builds: a file is read again only when its inode, size, or time of
  * modification or change is another one. An unchanged context so costs no more than looking at its names.
  *
- * One file for each directory in `cache/digests`. It is only a memory: lost or damaged, everything is read again.
+ * One file for each directory in `cache/digests`, until `prune` removes it. It is only a memory: lost or damaged, everything is read again.
+ * A context that was unpacked into the session's directory is never seen again, so of it nothing is remembered.
  */
 
 import { createHash } from 'node:crypto'
@@ -63,7 +64,7 @@ export class FileDigests {
       if (now - file.ctimeNs < SETTLED_NS) known.entries.delete(file.path)
       else known.entries.set(file.path, identify(file) + fresh[position]!)
     }
-    await this.#save(known)
+    if (!root.startsWith(`${this.#session.facts.session}/`)) await this.#save(known)
     return digests
   }
 

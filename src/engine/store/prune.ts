@@ -108,6 +108,13 @@ async function pruneCache(
     entries.push(path)
     bytesFreed += found.size
   }
+  // What contexts were like the last time: no entries of the cache, but of no use without them.
+  for (const path of await cacheEntries(store.home, ['digests'])) {
+    const found = await stat(path).catch(() => undefined)
+    if (!found || (until && found.mtime >= until)) continue
+    if (!dryRun) await rm(path, { force: true })
+    bytesFreed += found.size
+  }
   let mounts = 0
   const directory = join(store.home, 'cache', 'mounts')
   for (const name of await readdir(directory).catch(() => [])) {
