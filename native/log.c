@@ -17,7 +17,7 @@
 
 enum { CHUNK = 65536 };
 
-struct segment { int fd; uint64_t start, end, output; };  /* output: bytes of output before it, without frame heads */
+struct segment { int fd; uint64_t start, end, output; bool in_memory; };  /* output: bytes of output before it, without frame heads */
 
 struct reader {
 	struct reader *next;
@@ -50,10 +50,21 @@ uint64_t log_bytes(const struct log *log)
 	return log->written;
 }
 
-static int segment_open(void)
+static void segment_open(struct segment *s, bool in_memory)
 {
-	int fd = openat(session.directory_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	return fd < 0 ? memfd_create("log", MFD_CLOEXEC) : fd;
+	s->fd = in_memory ? -1 : openat(session.directory_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	s->in_memory = s->fd < 0;
+	if (s->fd < 0)
+		s->fd = memfd_create("log", MFD_CLOEXEC);
+}
+
+/* The newer segment becomes the older one. */
+static void rotate(struct log *log)
+{
+	if (log->old.fd >= 0)
+		close(log->old.fd);
+	log->old = log->now;
+	log->now = (struct segment){.fd = -1, .start = log->old.end, .end = log->old.end, .output = log->kept};
 }
 
 static const struct segment *oldest_segment(const struct log *log)
@@ -72,17 +83,23 @@ static void append_piece(struct log *log, int stream, const char *bytes, size_t 
 {
 	struct frame frame = {.stream = (uint8_t)stream, .length = (uint32_t)length, .time_ns = wall_ns()};
 	uint64_t size = log->now.end - log->now.start;
-	if (log->now.fd >= 0 && size && size + sizeof(frame) + length > log->cap / 2) {
-		if (log->old.fd >= 0)
-			close(log->old.fd);
-		log->old = log->now;
-		log->now = (struct segment){-1, log->old.end, log->old.end, log->kept};
-	}
+	if (log->now.fd >= 0 && size && size + sizeof(frame) + length > log->cap / 2)
+		rotate(log);
 	if (log->now.fd < 0)
-		log->now.fd = segment_open();
+		segment_open(&log->now, false);
 	struct iovec parts[2] = {{&frame, sizeof(frame)}, {(void *)bytes, length}};
+	ssize_t whole = (ssize_t)(sizeof(frame) + length);
 	ssize_t put = log->now.fd < 0 ? -1 : pwritev(log->now.fd, parts, 2, (off_t)(log->now.end - log->now.start));
-	if (put == (ssize_t)(sizeof(frame) + length)) /* a full disk costs output, never the container; the next writes over the half frame */
+	if (put != whole && !log->now.in_memory) {
+		/* The disk is full. Who reads an empty log takes it for all there was, so the next segment is in memory, under the same cap. */
+		if (log->now.end > log->now.start)
+			rotate(log);
+		else if (log->now.fd >= 0)
+			close(log->now.fd);
+		segment_open(&log->now, true);
+		put = log->now.fd < 0 ? -1 : pwritev(log->now.fd, parts, 2, 0);
+	}
+	if (put == whole) /* no memory either costs output, never the container; the next writes over the half frame */
 		log->now.end += (uint64_t)put, log->kept += length;
 }
 

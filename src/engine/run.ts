@@ -33,7 +33,7 @@ export interface RunResult extends ContainerExit {
   /** As UTF-8. */
   readonly stdout: string
   readonly stderr: string
-  /** There was more output than `maxBytes`. */
+  /** Some output is missing: there was more than `maxBytes` or the container's `logBytes`. */
   readonly isTruncated: boolean
 }
 
@@ -63,9 +63,11 @@ export function runToEnd(
     let isLogDone = !isLive
     let isOver = false
     let isGivenUp = false
+    let receivedBytes = 0
 
     const onData = (stream: number, piece: Uint8Array) => {
       if (isOver || isGivenUp) return
+      receivedBytes += piece.length
       const [gatherer, tell] = stream === STDERR ? [stderr, onStderr] : [stdout, onStdout]
       gatherer.push(piece)
       try {
@@ -97,7 +99,7 @@ export function runToEnd(
         oomKilled: exit.oomKilled,
         stdout: stdout.text(),
         stderr: stderr.text(),
-        isTruncated: stdout.isCut || stderr.isCut,
+        isTruncated: stdout.isCut || stderr.isCut || receivedBytes < life.logBytes,
         startedAt: exit.startedAt,
         finishedAt: exit.finishedAt,
         durationMs: exit.durationMs,

@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type ContainerOptions, Engine, MayflyError } from '../../src/index.js'
 import { makeWorld, obstacle, type World } from '../engine/support/world.js'
-import { expectNoMore, holdings } from './holdings.js'
+import { expectNoMore, settledHoldings } from './holdings.js'
 
 const why = obstacle()
 if (why) console.warn(`skipped: containers are not possible here: ${why}`)
@@ -59,7 +59,7 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
 
   /** Does it, and looks at the error and at what is left. */
   async function refused(attempt: () => Promise<unknown>, expected: object, saying: RegExp): Promise<void> {
-    const before = holdings(engine)
+    const before = await settledHoldings(engine)
     const names = engine.containers().map(({ name }) => name)
     const started = performance.now()
     const error: MayflyError = await attempt().then(
@@ -472,7 +472,7 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
         { type: 'tmpfs', target: '/shared/up/in' },
       ]
       // It stays inside: either refused, or the path is made in the container. The host's directory is never touched.
-      const before = holdings(engine)
+      const before = await settledHoldings(engine)
       await start({ mounts } as never, ['true']).then(
         (container) => container.wait(),
         () => {},
@@ -517,7 +517,7 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
     })
 
     test('that forbids the start itself ends the container, not the engine', async () => {
-      const before = holdings(engine)
+      const before = await settledHoldings(engine)
       const started = performance.now()
       const outcome = await engine
         .run(options(['true'], { seccomp: { defaultAction: 'SCMP_ACT_KILL_PROCESS' } }))
@@ -647,7 +647,7 @@ describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
         's,.*/evil,../../../escaped-evil,',
         join(world.directory, 'evil'),
       ])
-      const before = holdings(engine)
+      const before = await settledHoldings(engine)
       await engine
         .run(options(['true'], { rootfs: { tar } }))
         .catch((error) => expect(error).toBeInstanceOf(MayflyError))

@@ -92,6 +92,20 @@ describe.skipIf(reason)('a store whose disk is full', () => {
     'a build that runs': () => build('FROM base\nRUN dd if=/dev/zero of=/one bs=1M count=40\n'),
   }
 
+  test('costs no output of a container', async () => {
+    const before = await done(scenario, { kind: 'sum', reference: 'base' })
+    const filler = join(`/proc/${scenario.pid}/root`, small, 'filler')
+    execFileSync('sh', ['-c', `dd if=/dev/zero of='${filler}' bs=4096 2>/dev/null; true`])
+    try {
+      // A container needs a few files, which it makes; for its log there is no room then.
+      execFileSync('truncate', ['--size=-32K', filler])
+      expect(await done(scenario, { kind: 'print', reference: 'base' })).toBe(printed())
+    } finally {
+      rmSync(filler)
+    }
+    expect(await done(scenario, { kind: 'sum', reference: 'base' })).toBe(before)
+  })
+
   test.each(Object.keys(tasks))('tells %s so, keeps nothing of it and goes on working', async (name) => {
     const before = await done(scenario, { kind: 'sum', reference: 'base' })
     const outcome = await attempt(scenario, tasks[name]!())
@@ -121,5 +135,8 @@ describe.skipIf(reason)('a store whose disk is full', () => {
     return [...layers, ...temporary, ...list('images').filter((name) => !/^[0-9a-f]{64}\.json$/.test(name))]
   }
 })
+
+/** What `seq 20000` prints: more than there is room for. */
+const printed = () => Array.from({ length: 20_000 }, (_, index) => `${index + 1}\n`).join('')
 
 const source = fileURLToPath(new URL('store-kill.scenario.ts', import.meta.url))

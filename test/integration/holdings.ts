@@ -76,6 +76,16 @@ function isNoLock(link: string): boolean {
   return !/\/layers\/[^/]+(?:\/tree)?$/.test(link)
 }
 
+/** The same once it has come to rest: what is made ahead or taken down in the background is neither half there nor half gone. */
+export async function settledHoldings(engine: Engine): Promise<Holdings> {
+  for (let last = holdings(engine); ; ) {
+    await sleep(15)
+    const now = holdings(engine)
+    if (now.descriptors === last.descriptors && now.mounts === last.mounts) return now
+    last = now
+  }
+}
+
 /** Waits until the session holds no more than before. Throws with what is left. */
 export async function expectNoMore(engine: Engine, before: Holdings, withinMs = 5_000): Promise<void> {
   const deadline = performance.now() + withinMs

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { type Container, type ContainerOptions, Engine, type EngineEvent } from '../../src/index.js'
 import { makeWorld, obstacle, type World } from '../engine/support/world.js'
-import { expectNoMore, holdings, residentKiB, wardenOf } from './holdings.js'
+import { expectNoMore, residentKiB, settledHoldings, wardenOf } from './holdings.js'
 
 const why = obstacle()
 if (why) console.warn(`skipped: containers are not possible here: ${why}`)
@@ -507,7 +507,7 @@ describe.skipIf(why)('a container', () => {
     test('that are broken off leave nothing open', async () => {
       await using container = await start()
       await container.exec(['sh', '-c', 'head -c 30000000 /dev/zero > /big'])
-      const before = holdings(engine)
+      const before = await settledHoldings(engine)
       for (let i = 0; i < 20; i++) for await (const _ of container.copyOut('/big')) break
       const endless = (async function* () {
         yield execFileSync('tar', ['-C', '/etc', '-cf', '-', 'passwd']).subarray(0, 100)
@@ -525,7 +525,7 @@ describe.skipIf(why)('a container', () => {
 
   test('is one of 200 at once, and all go without a trace', { timeout: 60_000 }, async () => {
     await engine.run(options(['true']))
-    const before = holdings(engine)
+    const before = await settledHoldings(engine)
     const containers = await Promise.all(
       Array.from({ length: 200 }, (_, i) => start(['sleep', '1000'], { name: `n${i}` })),
     )
@@ -544,7 +544,7 @@ describe.skipIf(why)('a container', () => {
       for (let i = 0; i < 100; i++) expect((await engine.run(options(['echo', 'x']))).stdout).toBe('x\n')
     }
     await hundred()
-    const before = holdings(engine)
+    const before = await settledHoldings(engine)
     const memory = residentKiB(warden)
     for (let round = 0; round < 9; round++) await hundred()
     await expectNoMore(engine, before)

@@ -23,6 +23,8 @@ export type Task =
   | { readonly kind: 'remove'; readonly reference: string }
   /** What the files of the image sum up to, as a program in a container sees them. */
   | { readonly kind: 'sum'; readonly reference: string }
+  /** What a container of the image prints that counts to 20,000. */
+  | { readonly kind: 'print'; readonly reference: string }
   | { readonly kind: 'verify' }
 
 /** Processes to kill for those who want everything dead at once. */
@@ -67,6 +69,8 @@ async function perform(engine: Engine, task: Task): Promise<string> {
       const { exitCode, stdout, stderr } = await engine.run({ image: task.reference, command: ['sh', '-c', script] })
       return exitCode === 0 ? stdout.trim() : `exit code ${exitCode}: ${stderr}`
     }
+    case 'print':
+      return (await engine.run({ image: task.reference, command: ['seq', '20000'] })).stdout
     case 'verify': {
       const { damages } = await images.verify()
       return damages.map(({ message }) => message).join('; ')
