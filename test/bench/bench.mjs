@@ -1,4 +1,4 @@
-// `npm run bench [-- --vs docker,podman,runc] [--only run,exec,…] [--quick] [--json FILE] [--write]`
+// `npm run bench [-- --vs docker,podman,runc] [--only run,exec,…] [--quick] [--json FILE] [--from FILE,FILE] [--write]`
 //
 // main.ts holds the benchmark. It is TypeScript and measures the source in this checkout, with the native program
 // that `npm ci` or `npm run build` has made; here it is bundled into one file that every supported node can run.

@@ -23,6 +23,7 @@ import { stop } from './rows/stop.ts'
 import { suite } from './rows/suite.ts'
 import { sustained } from './rows/sustained.ts'
 import { together } from './rows/together.ts'
+import { type MeasuredRun, mergeRuns, readRun } from './runs.ts'
 import { needsServices } from './services.ts'
 import { markdownTable, plainTable, type Row, writeBetweenMarkers } from './table.ts'
 import { makeWorld } from './world.ts'
@@ -53,6 +54,7 @@ const USAGE = `npm run bench -- [options]
                            only these measurements
   --quick                  fewer rounds
   --json FILE              all samples, in milliseconds unless their name says otherwise
+  --from FILE,FILE         measure nothing: take what such files hold, of several parts of one run
   --write                  put the table into README.md`
 
 /** Resolves to the exit code: 0 when everything was measured, whether or not the goals are met; 2 for a wrong option. */
@@ -60,6 +62,7 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const options = parse(args)
     if (options.help) console.log(USAGE)
+    else if (options.from.length > 0) report(mergeRuns(options.from.map(readRun)), options)
     else await bench(options)
     return 0
   } catch (error) {
@@ -77,6 +80,7 @@ interface Options {
   readonly measurements: readonly string[]
   readonly quick: boolean
   readonly json: string | undefined
+  readonly from: readonly string[]
   readonly write: boolean
   readonly help: boolean
 }
@@ -89,6 +93,7 @@ function parse(args: readonly string[]): Options {
       only: { type: 'string', default: '' },
       quick: { type: 'boolean', default: false },
       json: { type: 'string' },
+      from: { type: 'string', default: '' },
       write: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -98,7 +103,7 @@ function parse(args: readonly string[]): Options {
   const unknown = measurements.find((name) => !MEASUREMENTS[name])
   if (unknown) throw new RangeError(`--only knows ${Object.keys(MEASUREMENTS).join(', ')}, not "${unknown}"`)
   const { quick, json, write, help } = values
-  return { rivals: words(values.vs), measurements, quick, json, write, help }
+  return { rivals: words(values.vs), measurements, quick, json, from: words(values.from), write, help }
 }
 
 async function bench(options: Options): Promise<void> {
@@ -134,12 +139,15 @@ async function bench(options: Options): Promise<void> {
     console.error(`${name}: measured in ${((performance.now() - start) / 1_000).toFixed(1)} s`)
     rows.push(...lines)
   }
-  const misses = rows.filter(({ hit }) => hit === false).length
   const versions = rivals.list.map(({ description }) => description).join('; ')
   const about = `${world.machine}${versions ? `. Beside it: ${versions}` : ''}.`
+  report({ about, rows, samples }, options)
+}
+
+function report(run: MeasuredRun, { json, write }: Options): void {
+  const { about, rows } = run
+  const misses = rows.filter(({ hit }) => hit === false).length
   console.log(`\n${about}\n\n${plainTable(rows)}\n\n${misses === 0 ? 'Every goal is met' : `Goals missed: ${misses}`}`)
-  if (options.json) writeFileSync(options.json, `${JSON.stringify({ about, rows, samples }, undefined, 2)}\n`)
-  if (options.write) {
-    writeBetweenMarkers(join(packageRoot(), 'README.md'), `\nMeasured on ${about}\n\n${markdownTable(rows)}\n`)
-  }
+  if (json) writeFileSync(json, `${JSON.stringify(run, undefined, 2)}\n`)
+  if (write) writeBetweenMarkers(join(packageRoot(), 'README.md'), `\nMeasured on ${about}\n\n${markdownTable(rows)}\n`)
 }
