@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util'
 import { Engine } from '../../src/engine/engine.ts'
 import { packageRoot } from '../../src/engine/where.ts'
 import { openRivals } from './rivals/rival.ts'
+import { application } from './rows/application.ts'
 import { build } from './rows/build.ts'
 import { exec } from './rows/exec.ts'
 import { fresh } from './rows/fresh.ts'
@@ -42,6 +43,7 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
   build,
   ready,
   services: needsServices(services),
+  application: needsServices(application),
   fresh: needsServices(fresh),
   suite: needsServices(suite),
   package: packed,

@@ -13,6 +13,13 @@ import { missingServiceImages, SERVICE_HOME, serviceImage } from '../support/ser
 import type { Driver, Testcontainers } from './rivals/testcontainers.ts'
 import type { Measurement, Scene } from './rows/scene.ts'
 
+export const APPLICATION_PORT = 3000
+/** A program for node, which an image gets by a bind mount: listens once its database and its cache have let it connect. */
+export const APPLICATION = `
+const { connect, createServer } = require('node:net')
+const reach = (port, host) => new Promise((resolve, reject) => connect(port, host, resolve).on('error', reject))
+Promise.all([reach(5432, 'db'), reach(6379, 'cache')]).then(() => createServer().listen(${APPLICATION_PORT}))`
+
 export interface Services extends AsyncDisposable {
   readonly engine: Engine
   /** References of the images. */

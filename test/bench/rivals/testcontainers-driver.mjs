@@ -6,8 +6,9 @@ import { createInterface } from 'node:readline'
 import { PostgreSqlContainer } from '@testcontainers/postgresql'
 import { RedisContainer } from '@testcontainers/redis'
 import pg from 'pg'
+import { GenericContainer, Network } from 'testcontainers'
 
-const [postgresImage, redisImage] = process.argv.slice(2)
+const [postgresImage, redisImage, applicationScript] = process.argv.slice(2)
 
 async function query(uri) {
   const client = new pg.Client({ connectionString: uri })
@@ -51,6 +52,28 @@ const ORDERS = {
       async ({ container, client }) => {
         client.destroy()
         await container.stop()
+      },
+    ),
+  application: () =>
+    timed(
+      async () => {
+        const network = await new Network().start()
+        const services = await Promise.all([
+          new PostgreSqlContainer(postgresImage).withNetwork(network).withNetworkAliases('db').start(),
+          new RedisContainer(redisImage).withNetwork(network).withNetworkAliases('cache').start(),
+        ])
+        const app = await new GenericContainer(postgresImage)
+          .withBindMounts([{ source: process.execPath, target: '/usr/local/bin/node', mode: 'ro' }])
+          .withEntrypoint(['node'])
+          .withCommand(['-e', applicationScript])
+          .withNetwork(network)
+          .withExposedPorts(3000)
+          .start()
+        return { network, containers: [...services, app] }
+      },
+      async ({ network, containers }) => {
+        await Promise.all(containers.map((one) => one.stop()))
+        await network.stop()
       },
     ),
   async restore() {

@@ -12,6 +12,7 @@ import type { Engine } from '../../../src/engine/engine.ts'
 import type { Dockerd } from '../../support/dockerd.ts'
 import type { Contender } from '../measure.ts'
 import { processesBelow, processesBeside } from '../memory.ts'
+import { APPLICATION } from '../services.ts'
 import { Stepper } from '../stepper.ts'
 import { BENCH, type World } from '../world.ts'
 
@@ -27,14 +28,14 @@ export interface Testcontainers {
   readonly enter: readonly string[]
   /** Puts images of our store into Docker's. */
   load(engine: Engine, references: readonly string[]): Promise<void>
-  /** Does `postgres`, `redis` (start and first answer) or `restore` (of a snapshot) again and again. */
+  /** Does `postgres`, `redis` (start and first answer), `restore` (of a snapshot) or `application` (with both) again and again. */
   open(images: { readonly postgres: string; readonly redis: string }): Driver
   /** Processes of the daemon and of all its containers. */
   processes(): number[]
 }
 
 export interface Driver extends AsyncDisposable {
-  contender(order: 'postgres' | 'redis' | 'restore'): Contender
+  contender(order: 'postgres' | 'redis' | 'restore' | 'application'): Contender
 }
 
 /** The newest that this node can run. */
@@ -76,7 +77,7 @@ export async function openTestcontainers(world: World, daemon: Dockerd): Promise
       rmSync(archive)
     },
     open({ postgres, redis }) {
-      const stepper = new Stepper([...daemon.enterNetwork, process.execPath, driver, postgres, redis], env)
+      const stepper = new Stepper([...daemon.enterNetwork, process.execPath, driver, postgres, redis, APPLICATION], env)
       return {
         contender: (order) => ({
           name: 'testcontainers',
