@@ -6,6 +6,7 @@ import { dirname, isAbsolute, join, posix, resolve } from 'node:path'
 import { piecesOf } from '../archive-formats/pieces.js'
 import { MayflyError } from '../errors.js'
 import { decompress } from '../store/decompress.js'
+import { writeError } from '../store/disk.js'
 import { unpackLayer } from '../store/layer-archive.js'
 import type { BuildContext } from './context.js'
 import type { FileDigests } from './file-digests.js'
@@ -224,9 +225,13 @@ async function layOut(world: ContextWorld, files: Readonly<Record<string, Contex
     const content = isPlain ? file : file.content
     const mode = isPlain ? 0o644 : (file.mode ?? 0o644)
     const target = join(temporary, path)
-    await mkdir(dirname(target), { recursive: true, mode: 0o755 })
-    await writeFile(target, content, { mode: 0o600 })
-    await chmod(target, mode)
+    try {
+      await mkdir(dirname(target), { recursive: true, mode: 0o755 })
+      await writeFile(target, content, { mode: 0o600 })
+      await chmod(target, mode)
+    } catch (error) {
+      throw writeError(error, target)
+    }
   }
   return temporary
 }

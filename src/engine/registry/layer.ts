@@ -81,8 +81,8 @@ async function unpackRemote(source: LayerSource, target: string): Promise<Unpack
     if (error instanceof MayflyError && error.code === 'ARCHIVE_INVALID' && !signal.aborted) await readOn()
     throw error
   } finally {
-    await pieces.return()
-    await writer.abort()
+    // What ends the pieces fails where their last write has failed.
+    await pieces.return().finally(() => writer.abort())
   }
 }
 

@@ -17,6 +17,7 @@ import { formatPlatform, hostPlatform, type Platform, parsePlatform, platformMat
 import { familiarReference, formatReference, type ImageReference, parseReference } from '../image/reference.js'
 import { substituteReference } from '../image/substitute.js'
 import type { Session } from '../session.js'
+import { Slots } from '../slots.js'
 import type { StoredImage } from '../store/images.js'
 import { adoptParents } from '../store/layer-archive.js'
 import type { Layer, LayerFacts } from '../store/layers.js'
@@ -28,7 +29,6 @@ import { fail, type Purpose } from './failure.js'
 import { treeIn, unpackFrom } from './layer.js'
 import { LayerProgress, type ProgressListener, tell } from './progress.js'
 import { type ResolvedImage, resolveImage, withSource } from './resolve.js'
-import { Slots } from './slots.js'
 import { type RegistryOptions, Transport } from './transport.js'
 
 /** What pulling and pushing work with. */

@@ -15,6 +15,7 @@ import {
   OCI_MANIFEST,
 } from '../image/media-types.js'
 import { familiarReference, formatReference, type ImageReference, parseReference } from '../image/reference.js'
+import { Slots } from '../slots.js'
 import type { StoredImage } from '../store/images.js'
 import type { Layer } from '../store/layers.js'
 import { RegistryClient } from './client.js'
@@ -22,7 +23,6 @@ import { compressLayer } from './compress.js'
 import { fail, type Purpose } from './failure.js'
 import { LayerProgress, type LayerStatus } from './progress.js'
 import type { RegistryContext, TransferOptions } from './pull.js'
-import { Slots } from './slots.js'
 import { Transport } from './transport.js'
 
 export interface PushResult {

@@ -3,8 +3,8 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { describe, expect, test, vi } from 'vitest'
 import { LayerProgress, type ProgressEvent } from '../../../src/engine/registry/progress.js'
-import { Slots } from '../../../src/engine/registry/slots.js'
 import { retryAfter, Transport } from '../../../src/engine/registry/transport.js'
+import { Slots } from '../../../src/engine/slots.js'
 
 const purpose = { action: 'pull', subject: 'app' } as const
 
