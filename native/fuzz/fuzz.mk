@@ -11,11 +11,12 @@ FUZZ_SECONDS ?= 20
 TEST_FUZZ_SECONDS ?= 5
 FUZZ_CFLAGS = -std=c11 $(WARNINGS) -O1 -g -fno-omit-frame-pointer -I. -fsanitize=fuzzer,address,undefined \
 	-fno-sanitize-recover=undefined
-FUZZERS := tar request plan
+FUZZERS := tar request plan dns
 
 FUZZ_PARTS_tar := tar_read.c sha256.c fault.c
 FUZZ_PARTS_request := request.c
 FUZZ_PARTS_plan := plan.c request.c fault.c
+FUZZ_PARTS_dns := names.c
 
 .PHONY: fuzz $(FUZZERS:%=fuzz-%) $(FUZZERS:%=test-fuzz-%)
 
