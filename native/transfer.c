@@ -392,15 +392,16 @@ static struct linked *find_link(struct linked *table, size_t capacity, dev_t dev
 static int link_again(struct transfer *t, const char *path, const char *base, const struct stat *st)
 {
 	char dir[PATH_MAX], name[NAME_MAX + 1];
-	struct stat made;
+	struct stat made, there;
 	const struct linked *first = find_link(t->linked, t->linked_capacity, st->st_dev, st->st_ino);
 	if (!first || !first->path || split(first->path, dir, name) < 0)
 		return 1;
 	int parent = resolve_in_root(t->to, dir, O_PATH | O_DIRECTORY, NULL, "transfer");
 	if (parent < 0)
 		return 1;
-	/* Not the one we made any more: a copy then. */
+	/* Not the one we made any more: a copy then. The same source for the same destination once more: it is there. */
 	int done = fstatat(parent, name, &made, AT_SYMLINK_NOFOLLOW) < 0 || made.st_ino != first->made ? 1
+		: fstatat(t->dest.fd, base, &there, AT_SYMLINK_NOFOLLOW) == 0 && there.st_dev == made.st_dev && there.st_ino == made.st_ino ? 0
 		: make_way(t, path, base) < 0 ? -1
 		: linkat(parent, name, t->dest.fd, base, 0) < 0 ? fault(t->fault, "transfer", path, errno, "cannot make the hard link") : 0;
 	close(parent);

@@ -73,7 +73,9 @@ export async function buildOptions(flags: BuildFlags, context: string, signal: A
   const { parseGitReference } = await import('../engine/build/git.js')
   const isRepository = (text: string) => parseGitReference(text) !== undefined
   const source = await sourceOf(flags, context, isRepository, signal)
-  const allowed = flags.allow?.flatMap((one) => one.split(','))
+  // Who asks for the host's network on the command line allows it, as with docker.
+  const asked = [...(flags.allow ?? []), ...(flags.network === 'host' ? ['network.host'] : [])]
+  const allowed = asked.length > 0 ? asked.flatMap((one) => one.split(',')) : undefined
   return {
     ...source,
     ...defined<Omit<BuildOptions, 'context'>>({

@@ -23,7 +23,7 @@ export function declareImages(program: Command): void {
   const command = program
     .command('images')
     .description('List images')
-    .argument('[name]', 'only images of this name, such as postgres or postgres:16')
+    .argument('[name]', 'only images of this name, such as postgres, postgres:16 or post*')
     .option('-a, --all', 'accepted: there are no hidden images')
     .option('--digests', 'show digests')
     .option('--format <format>', 'table, json, or a template with fields such as {{.Repository}}')
@@ -38,11 +38,17 @@ export function declareImages(program: Command): void {
 
 export function formatImages(images: readonly StoredImage[], flags: ImagesFlags, name?: string): string {
   const { digests = false, filter, format, quiet = false, trunc = true } = flags
-  const named = name === undefined ? undefined : parseReference(name)
+  const isPattern = name !== undefined && /[*?[]/.test(name)
+  const named = name === undefined || isPattern ? undefined : parseReference(name)
   const filters = parseFilters(filter, ['dangling', 'reference', 'label'])
+  const pattern = isPattern ? name : undefined
   const found = images.filter((image) => isWanted(image, filters))
   const rows = found.flatMap((image) =>
-    rowsOf(image, trunc, (reference) => isShown(reference, filters.reference, named, name)),
+    rowsOf(
+      image,
+      trunc,
+      (reference) => isShown(reference, filters.reference, named, name) && isLike(reference, pattern),
+    ),
   )
   if (quiet) return [...new Set(rows.map(({ ID }) => `${ID}\n`))].join('')
   const columns: Columns = [
@@ -84,6 +90,10 @@ function isShown(
   // parseReference says `latest` where nothing was said.
   const saysTag = /:[^/]*$/.test(text)
   return isSame && (!saysTag || named.tag === reference.tag)
+}
+
+function isLike(reference: ImageReference | undefined, pattern: string | undefined): boolean {
+  return pattern === undefined || (reference !== undefined && matchesReference(pattern, reference))
 }
 
 /** As Docker: the whole name, or the name without its tag. */

@@ -2,6 +2,7 @@
 /** The command line, one more door of the engine: it parses, calls and formats. */
 import { Command, CommanderError } from 'commander'
 import manifest from '../../package.json' with { type: 'json' }
+import { withoutBooleanValues } from './boolean-flags.js'
 import { declareBootstrap } from './bootstrap.js'
 import { declareBuild } from './build.js'
 import { doctor } from './doctor.js'
@@ -65,7 +66,11 @@ program
   })
 
 try {
-  await program.parseAsync()
+  const [name = '', ...words] = process.argv.slice(2)
+  const called = program.commands.find((one) => one.name() === name)
+  await program.parseAsync(called ? [name, ...withoutBooleanValues(called, words)] : process.argv.slice(2), {
+    from: 'user',
+  })
 } catch (error) {
   // Commander has printed its own errors, and the help that was asked for.
   const isPrinted = error instanceof CommanderError

@@ -1,6 +1,6 @@
 /** Bytes for a file or for stdout, as `save` and `export` write them. */
 import { createWriteStream } from 'node:fs'
-import { rename, rm, stat } from 'node:fs/promises'
+import { open, rename, rm, stat } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import { MayflyError } from '../engine/errors.js'
 import { Interrupted } from './report.js'
@@ -39,12 +39,19 @@ export async function writeOutput(
   }
   const temporary = `${output}.${process.pid}.partial`
   try {
-    await pipeline(pieces, createWriteStream(temporary, { flags: 'wx' }), { signal })
+    // Opened before the work is begun: what cannot be written to is known at once.
+    const file = await open(temporary, 'wx')
+    await pipeline(pieces, file.createWriteStream(), { signal })
     await rename(temporary, output)
   } catch (error) {
     await rm(temporary, { force: true })
     throw error instanceof MayflyError || signal.aborted
       ? error
-      : new Error(`Cannot write ${output}: ${(error as Error).message}`, { cause: error })
+      : new Error(`Cannot write ${output}: ${reason(error as NodeJS.ErrnoException)}`, { cause: error })
   }
+}
+
+/** Node's message names the temporary file, which nobody knows. */
+function reason({ code, message }: NodeJS.ErrnoException): string {
+  return code === 'ENOENT' ? 'there is no such directory' : message
 }

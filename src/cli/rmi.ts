@@ -1,5 +1,7 @@
 /** `mayfly rmi` and `mayfly tag`. */
 import type { Command } from 'commander'
+import { MayflyError } from '../engine/errors.js'
+import { describeError } from './report.js'
 import { forEach, withEngine } from './with-engine.js'
 
 export function declareRmi(program: Command): void {
@@ -7,11 +9,19 @@ export function declareRmi(program: Command): void {
     .command('rmi')
     .description('Take names away from images, and remove an image with its last name')
     .argument('<image...>', 'names, ids or beginnings of ids')
-    .option('-f, --force', 'remove an image by its id also when it has names in several repositories')
+    .option(
+      '-f, --force',
+      'remove an image by its id also when it has names in several repositories; one that is missing is no failure',
+    )
     .action(async (names: string[], { force = false }: { readonly force?: boolean }) => {
       process.exitCode = await withEngine((engine) =>
         forEach(names, async (name) => {
-          const { untagged, deleted } = await engine.images.remove(name, { force })
+          const removed = await engine.images.remove(name, { force }).catch((error: unknown) => {
+            if (!force || !(error instanceof MayflyError) || error.code !== 'IMAGE_NOT_FOUND') throw error
+            process.stderr.write(describeError(error)) // as with docker: what is to be gone is gone
+            return undefined
+          })
+          const { untagged = [], deleted = [] } = removed ?? {}
           for (const one of untagged) process.stdout.write(`Untagged: ${one}\n`)
           for (const one of deleted) process.stdout.write(`Deleted: ${one}\n`)
         }),

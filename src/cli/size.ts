@@ -32,7 +32,7 @@ export function parseSizeOrUnlimited(flag: string, text: string): number {
 
 /** A decimal number; whole unless told otherwise. The engine checks its range. */
 export function parseNumber(flag: string, text: string, { fraction = false } = {}): number {
-  const value = /^[+-]?(\d+\.?\d*|\.\d+)$/.test(text) ? Number(text) : Number.NaN
+  const value = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)$/.test(text) ? Number(text) : Number.NaN
   if (!(fraction ? Number.isFinite(value) : Number.isSafeInteger(value))) {
     throw new UsageError(`${flag} must be a ${fraction ? '' : 'whole '}number, not "${text}"`)
   }

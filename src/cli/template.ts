@@ -11,19 +11,22 @@ type Part = (value: unknown) => string
 export function compileTemplate(flag: string, text: string): (value: unknown) => string {
   const parts: Part[] = []
   let end = 0
-  for (const match of text.matchAll(/\{\{(.*?)\}\}/gs)) {
-    const before = text.slice(end, match.index)
-    parts.push(() => before, action(flag, match[1]!.replace(/^- | -$/g, '').trim()))
-    end = match.index + match[0].length
+  for (;;) {
+    const begin = text.indexOf('{{', end)
+    const before = text.slice(end, begin < 0 ? undefined : begin)
+    parts.push(() => before)
+    if (begin < 0) break
+    const close = text.indexOf('}}', begin + 2)
+    if (close < 0) throw new UsageError(`${flag}: "{{" without "}}" in ${JSON.stringify(text)}`)
+    const inner = text.slice(begin + 2, close)
+    parts.push(action(flag, inner.replace(/^- | -$/g, '').trim()))
+    end = close + 2
   }
-  const rest = text.slice(end)
-  if (rest.includes('{{')) throw new UsageError(`${flag}: "{{" without "}}" in ${JSON.stringify(text)}`)
-  parts.push(() => rest)
   return (value) => parts.map((part) => part(value)).join('')
 }
 
 const PATH = String.raw`\.(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)?`
-const ACTION = new RegExp(String.raw`^(?:(json|len)\s+(${PATH})|index\s+(${PATH})\s+(\d+|"[^"]*")|(${PATH}))$`)
+const ACTION = new RegExp(String.raw`^(?:(json|len)\s+(${PATH})|index\s+(${PATH})\s+(\d+|"[^"\\]*")|(${PATH}))$`)
 
 function action(flag: string, text: string): Part {
   const match = ACTION.exec(text)
@@ -37,8 +40,12 @@ function action(flag: string, text: string): Part {
   const look = (from: unknown, what: string) => lookup(flag, from, what)
   if (verb === 'json') return (value) => safeJson(look(value, verbPath!) ?? null)
   if (verb === 'len') return (value) => String(lengthOf(look(value, verbPath!)))
-  if (listPath) return (value) => shown(member(look(value, listPath), JSON.parse(key!)))
+  if (listPath) return (value) => shown(member(look(value, listPath), keyOf(key!)))
   return (value) => shown(look(value, path!))
+}
+
+function keyOf(text: string): string | number {
+  return text.startsWith('"') ? text.slice(1, -1) : Number(text)
 }
 
 function lookup(flag: string, value: unknown, path: string): unknown {

@@ -147,6 +147,7 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
     case 'archive':
       if (errno === 'ENOSPC' || errno === 'EDQUOT') return { code: 'DISK_FULL' }
       if (errno === 'EFBIG' || errno === 'E2BIG') return { code: 'ARCHIVE_TOO_LARGE' }
+      if (SCARCE.test(errno)) return { code: 'LAUNCH_FAILED' }
       // A path that somebody asked for is missing; what an archive lacks, such as a hard link's target, is the archive's fault.
       return (errno === 'ENOENT' || errno === 'ENOTDIR') && attempt.verb !== 'unpack'
         ? {
@@ -242,6 +243,9 @@ function judgeJoin({ subject, message }: Refusal, options: Attempt['options']): 
 /** Characters of a program's name that a sentence can bear. */
 const MAX_SHOWN = 200
 
+/** The machine has no more of something just now: that is nobody's mistake, neither the program's nor the archive's. */
+const SCARCE = /^(?:EAGAIN|ENOMEM|EMFILE|ENFILE)$/
+
 function judgeProgram({ subject, errno, message }: Refusal, options: Attempt['options']): Verdict {
   const given = options?.command[0] ?? subject
   const field = { field: 'command[0]', value: given }
@@ -284,7 +288,7 @@ function judgeProgram({ subject, errno, message }: Refusal, options: Attempt['op
         why: 'command and environment are longer than the kernel allows (E2BIG)',
       }
     default:
-      return { code: 'PROGRAM_NOT_EXECUTABLE', ...field }
+      return SCARCE.test(errno) ? { code: 'LAUNCH_FAILED' } : { code: 'PROGRAM_NOT_EXECUTABLE', ...field }
   }
 }
 

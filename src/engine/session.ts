@@ -111,6 +111,11 @@ export class Session {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
     })
     const stderr = this.#child.stderr as Socket
+    if (!stderr) {
+      // Node makes no stdio at all then, and tells of it later.
+      this.#child.on('error', () => {})
+      throw unavailable(`Cannot start ${options.program}: this process has too many files open (EMFILE)`)
+    }
     this.#stderrPipe = stderr
     stderr.setEncoding('utf8')
     stderr.on('data', (text: string) => {

@@ -16,6 +16,7 @@ import { newId } from './ids.js'
 import { volumeName } from './launch/attachment.js'
 import { defaulted, optional, record, refuse, shape, string } from './launch/check.js'
 import type { Session } from './session.js'
+import { writeError } from './store/disk.js'
 import { reap } from './store/layer-archive.js'
 import type { Store } from './store/store.js'
 
@@ -137,16 +138,17 @@ export class Volumes {
     if (known) return known
     const facts = { name, labels, createdAt: new Date().toISOString(), isAnonymous }
     const temporary = await this.#store.temporary()
-    await mkdir(join(temporary, 'data'), { recursive: true })
-    await chmod(join(temporary, 'data'), 0o755) // whatever the umask
-    await writeFile(join(temporary, 'volume.json'), `${JSON.stringify(facts)}\n`)
-    await mkdir(this.#directory, { recursive: true, mode: 0o700 })
+    const directory = join(this.#directory, name)
     try {
-      await rename(temporary, join(this.#directory, name))
+      await mkdir(join(temporary, 'data'), { recursive: true })
+      await chmod(join(temporary, 'data'), 0o755) // whatever the umask
+      await writeFile(join(temporary, 'volume.json'), `${JSON.stringify(facts)}\n`)
+      await mkdir(this.#directory, { recursive: true, mode: 0o700 })
+      await rename(temporary, directory)
     } catch (error) {
       await this.#store.discard(temporary)
       const { code } = error as NodeJS.ErrnoException
-      if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error
+      if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw writeError(error, directory)
     }
     return (await this.#read(name)) ?? this.#volume(facts) // somebody else's, if that was faster
   }

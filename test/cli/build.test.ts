@@ -1,6 +1,6 @@
 /** `mayfly build`, as somebody at a terminal, a script or a CI job uses it. */
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -181,6 +181,26 @@ RUN false
       directory,
     ])
     expect(again.stderr.match(/^#\d+ CACHED$/gm)).toHaveLength(1) // the base image
+  })
+
+  test('runs the steps of one stage anew', async () => {
+    const directory = context(
+      'FROM busy:1 AS one\nRUN echo one\nFROM busy:1 AS two\nRUN echo two\nCOPY --from=one /etc /e\n',
+    )
+    expect((await build([directory])).code).toBe(0)
+    const { code, stderr } = await build(['--no-cache-filter', 'two', '--no-cache-filter', 'nowhere', directory])
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/RUN echo one\n#\d+ CACHED/)])
+    expect(stderr).not.toMatch(/RUN echo two\n#\d+ CACHED/)
+  })
+
+  test('gives the host’s network to steps where it is asked for by flag', async () => {
+    const directory = context(
+      'FROM busy:1\nRUN readlink /proc/self/ns/net\nRUN --network=host readlink /proc/self/ns/net\n',
+    )
+    const { code, stderr } = await build(['--network', 'host', directory])
+    expect([code, new Set(stderr.match(/net:\[\d+\]/g))]).toEqual([0, new Set([readlinkSync('/proc/self/ns/net')])])
+    const denied = await build(['--no-cache', directory])
+    expect([denied.code, denied.stderr]).toEqual([1, expect.stringContaining('--allow network.host')])
   })
 
   test('ends at once when it is told to, with nothing left of the step', async () => {

@@ -234,6 +234,7 @@ describe.skipIf(why)('mayfly with a registry', () => {
     const flags = ['-u', secured.username, '--password-stdin', secured.host]
     const wrong = await bench.call(['login', ...flags], 'not it\n', { env })
     expect(wrong).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining(secured.host) })
+    expect(wrong.stderr).toMatch(/denies access with the credentials .*\n {2}Hint: check user name and password\n/)
     expect(wrong.stderr).not.toContain('not it')
     expect(JSON.parse(readFileSync(file, 'utf8')).auths).toEqual({ 'other.example': { auth: 'YTpi' } })
 

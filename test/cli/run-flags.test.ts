@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { afterAll, describe, expect, test } from 'vitest'
+import { withoutBooleanValues } from '../../src/cli/boolean-flags.js'
 import { containerOptions, declareRunFlags, type RunFlags } from '../../src/cli/run-flags.js'
 import type { ContainerOptions } from '../../src/engine/options.js'
 
@@ -186,6 +187,21 @@ describe('the command line of run', () => {
     [['--rootfs', '/', '--env-file', '/no/such', 'true'], '--env-file /no/such: ENOENT'],
   ])('refuses %j', (argv, message) => {
     expect(() => parse(...argv)).toThrow(message)
+  })
+
+  test('a flag without a value takes true or false attached, and the command keeps its own', () => {
+    const command = declareRunFlags(new Command('run'))
+    const of = (...words: string[]) => withoutBooleanValues(command, words)
+    expect(of('--rm=true', '--init=1', '--tty=false', '-it', '--read-only=F', 'image', '--init=true')).toEqual([
+      ...['--rm', '--init', '-it', 'image', '--init=true'],
+    ])
+    for (const words of [
+      ['--name', '--init=true', 'image'],
+      ['-itp', '--init=true', 'image', '--rm=true'],
+      ['-eAp', 'image', '--rm=true'],
+      ['--env=true', '--init=maybe', '--', '--rm=true'],
+    ])
+      expect(of(...words)).toEqual(words)
   })
 
   test('an unknown flag is refused', () => {

@@ -128,4 +128,7 @@ test('keeps everything of a step that it knows nothing about', () => {
 test('tells a path that is not there from an archive that is broken', () => {
   expect(refuse('archive', '/none', 'ENOENT', { verb: 'copy /none from' }).code).toBe('PATH_NOT_FOUND')
   expect(refuse('archive', 'entry', 'EINVAL', { verb: 'copy to / of' }).code).toBe('ARCHIVE_INVALID')
+  // What the machine lacks is no fault of the archive or of the program.
+  expect(refuse('archive', 'entry', 'EAGAIN', { verb: 'copy to / of' }).code).toBe('LAUNCH_FAILED')
+  expect(refuse('exec', 'sh', 'ENOMEM', { verb: 'start' }).code).toBe('LAUNCH_FAILED')
 })

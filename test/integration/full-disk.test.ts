@@ -92,17 +92,33 @@ describe.skipIf(reason)('a store whose disk is full', () => {
     'a build that runs': () => build('FROM base\nRUN dd if=/dev/zero of=/one bs=1M count=40\n'),
   }
 
-  test('costs no output of a container', async () => {
-    const before = await done(scenario, { kind: 'sum', reference: 'base' })
+  /** Leaves so many bytes free while the work is done. */
+  async function withRoomFor(bytes: number, work: () => Promise<void>): Promise<void> {
     const filler = join(`/proc/${scenario.pid}/root`, small, 'filler')
     execFileSync('sh', ['-c', `dd if=/dev/zero of='${filler}' bs=4096 2>/dev/null; true`])
     try {
-      // A container needs a few files, which it makes; for its log there is no room then.
-      execFileSync('truncate', ['--size=-32K', filler])
-      expect(await done(scenario, { kind: 'print', reference: 'base' })).toBe(printed())
+      execFileSync('truncate', [`--size=-${bytes}`, filler])
+      await work()
     } finally {
       rmSync(filler)
     }
+  }
+
+  test('tells a volume so, and keeps nothing of it', async () => {
+    await withRoomFor(0, async () => {
+      const outcome = await attempt(scenario, { kind: 'volume', name: 'never' })
+      expect(outcome).toMatchObject({ error: expect.stringContaining('There is no space left for ') })
+      expect(halfWritten()).toEqual([])
+    })
+    expect(await done(scenario, { kind: 'volume', name: 'ever' })).toBe('ever')
+  })
+
+  test('costs no output of a container', async () => {
+    const before = await done(scenario, { kind: 'sum', reference: 'base' })
+    // A container needs a few files, which it makes; for its log there is no room then.
+    await withRoomFor(32 * 1024, async () => {
+      expect(await done(scenario, { kind: 'print', reference: 'base' })).toBe(printed())
+    })
     expect(await done(scenario, { kind: 'sum', reference: 'base' })).toBe(before)
   })
 

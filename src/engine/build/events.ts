@@ -47,6 +47,8 @@ export interface Vertex {
 /** Numbers the vertices and tells of them. */
 export class BuildProgress {
   readonly #listener: BuildListener | undefined
+  /** Errors that vertices have failed with. */
+  readonly #failures = new WeakSet<Error>()
   #vertices = 0
 
   constructor(listener: BuildListener | undefined) {
@@ -72,12 +74,15 @@ export class BuildProgress {
       this.#tell({ type: 'done', vertex: number, durationMs: performance.now() - begin, time: new Date() })
       return result
     } catch (error) {
+      // What another vertex has told as its failure is not this one's, which waited for it.
+      const isAnothers = causesOf(error).some((cause) => this.#failures.has(cause))
+      for (const cause of causesOf(error)) this.#failures.add(cause)
       this.#tell({
         type: 'failed',
         vertex: number,
         durationMs: performance.now() - begin,
         error: error as Error,
-        isCancelled: signal?.aborted === true,
+        isCancelled: isAnothers || signal?.aborted === true,
         time: new Date(),
       })
       throw error
@@ -91,4 +96,9 @@ export class BuildProgress {
       process.emitWarning(error as Error)
     }
   }
+}
+
+/** The error and what it says it is because of. */
+function causesOf(error: unknown): readonly Error[] {
+  return error instanceof Error ? [error, ...causesOf(error.cause)] : []
 }

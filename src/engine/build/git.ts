@@ -135,7 +135,10 @@ function runGit(args: readonly string[], remote: string, signal: AbortSignal): P
           return
         }
         const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT'
-        const said = stderr.replaceAll(remote, address).trim().split('\n').at(-1)
+        // Advice may follow what failed, and the reason may stand before it.
+        const lines = stderr.replaceAll(remote, address).trim().split('\n')
+        const end = lines.findLastIndex((line) => /^(fatal|error): /.test(line))
+        const said = end < 0 ? lines.at(-1) : lines.slice(Math.max(0, end - 1), end + 1).join('; ')
         const why = isMissing ? 'there is no git on this machine' : said || 'git failed'
         const hint = isMissing ? { hint: 'install git' } : {}
         reject(new MayflyError('FETCH_FAILED', `Cannot fetch ${address}: ${why}`, { value: address, ...hint }))

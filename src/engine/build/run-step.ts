@@ -57,7 +57,7 @@ export function checkAllowed(world: RunWorld, { instruction }: RunStep): void {
     if (allowed.includes(what)) return
     throw new MayflyError('BUILD_DENIED', `The step asks for ${flag}, which this build is not allowed`, {
       value: flag,
-      hint: `\`allow: ['${what}']\` allows it`,
+      hint: `\`--allow ${what}\` allows it, or the build's option \`allow: ['${what}']\``,
     })
   }
   if (instruction.security === 'insecure') deny('security.insecure', '--security=insecure')

@@ -7,6 +7,7 @@ import { posix } from 'node:path'
 import type { HealthcheckConfig, HistoryEntry, ImageConfig, RuntimeConfig } from '../image/config.js'
 import { DEFAULT_PATH } from '../launch/defaults.js'
 import { type ExpansionContext, expandInstruction } from './dockerfile/expand-instruction.js'
+import { at, Problem } from './dockerfile/problem.js'
 import { type RunScript, runScript } from './dockerfile/run-script.js'
 import type {
   AddInstruction,
@@ -15,6 +16,7 @@ import type {
   HealthcheckInstruction,
   Instruction,
   Location,
+  Mount,
   RunInstruction,
 } from './dockerfile/types.js'
 import { parsePorts } from './dockerfile/values.js'
@@ -251,12 +253,25 @@ class Planner {
       history: this.#record(`RUN ${this.#variables.argsForHistory()}${args.join(' ')}`, true),
       location: instruction.location,
       text: oneLine(instruction.source),
-      instruction,
+      instruction: { ...instruction, mounts: this.#placed(instruction) },
       args,
       script: script.form === 'script' ? script : undefined,
       env: this.#variables.runEnv(),
       user: config.User || '0',
       workdir: config.WorkingDir || '/',
+    })
+  }
+
+  /** A mount's target is relative to the working directory, and never the root itself. */
+  #placed({ mounts, location }: RunInstruction): readonly Mount[] {
+    return mounts.map((mount) => {
+      if (mount.target === undefined) return mount
+      const target = posix.resolve('/', this.#config.WorkingDir || '/', mount.target)
+      if (target !== '/') return { ...mount, target }
+      const facts = { value: mount.target, expected: 'target=… below /' }
+      return at(location, this.#input.expansion.lines ?? [], () => {
+        throw new Problem(`a mount of type ${mount.type} would hide the whole root`, facts)
+      })
     })
   }
 

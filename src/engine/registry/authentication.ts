@@ -180,7 +180,7 @@ export class Authentication {
     const { status } = response
     if (status === 401 || status === 403 || status === 400) {
       const who = origin ? `the credentials from ${origin}` : 'requests without credentials'
-      const hint = origin ? 'log in again' : `log in with \`docker login ${this.#registry}\`, or pass credentials`
+      const hint = origin ? 'log in again' : `log in with \`mayfly login ${this.#registry}\`, or pass credentials`
       return fail('REGISTRY_DENIED', this.#purpose, `the token service ${host} refuses ${who} (status ${status})`, {
         hint,
       })

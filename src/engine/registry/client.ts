@@ -335,13 +335,15 @@ export class RegistryClient {
     const origin = await this.#authentication.origin()
     const who = origin ? `with the credentials from ${origin}` : 'without credentials'
     const isHub = this.registry === 'docker.io'
-    const login = `\`docker login${isHub ? '' : ` ${this.registry}`}\``
+    const login = `\`mayfly login${isHub ? '' : ` ${this.registry}`}\``
     switch (status) {
       case 401:
       case 403: {
-        const why = `${host} denies access to ${this.repository} ${who} (status ${status})${said}`
+        const why = `${host} denies access${this.repository && ` to ${this.repository}`} ${who} (status ${status})${said}`
         const hint = origin
-          ? `do they allow to ${this.purpose.action} ${this.repository}? Is its name right?`
+          ? this.repository
+            ? `do they allow to ${this.purpose.action} ${this.repository}? Is its name right?`
+            : 'check user name and password'
           : `log in with ${login}, or check the spelling: registries deny what does not exist`
         return fail('REGISTRY_DENIED', this.purpose, why, { hint, value: status })
       }

@@ -258,11 +258,14 @@ export class BlobWriter {
 
   /** Drops it. Safe after `commit` too. */
   async abort(): Promise<void> {
-    if (!this.#isOver) {
-      this.#isOver = true
-      await this.#file.close()
+    try {
+      if (!this.#isOver) {
+        this.#isOver = true
+        await this.#file.close()
+      }
+    } finally {
+      await rm(this.#temporary, { force: true })
     }
-    await rm(this.#temporary, { force: true })
   }
 }
 

@@ -95,7 +95,8 @@ function request(
         }
         finish()
         const refusal = reply as Refusal
-        if (refusal.errno === 'EAGAIN') resolve(undefined)
+        // With a wait it means that there was no process to wait with.
+        if (refusal.errno === 'EAGAIN' && waitMs === 0) resolve(undefined)
         else reject(refusalError(refusal, { verb: 'lock', container: path }))
       },
       end: (error) => {

@@ -106,6 +106,8 @@ export class References {
       if (!dryRun) await this.#unlink(path)
       dead.push(path)
     }
+    // Who died before the file made its directory only.
+    if (!dryRun) for (const directory of listDirectories(this.#root)) await rmdir(directory).catch(() => {})
     return dead
   }
 
@@ -139,15 +141,25 @@ function referenceOf(entry: string): ImageReference | undefined {
 }
 
 function listFiles(directory: string, prefix = ''): string[] {
-  let entries: Dirent[]
+  return entriesOf(directory).flatMap((entry) => {
+    const path = prefix + entry.name
+    return entry.isDirectory() ? listFiles(join(directory, entry.name), `${path}/`) : [path]
+  })
+}
+
+/** Those below come before the one they are in. */
+function listDirectories(root: string): string[] {
+  return entriesOf(root).flatMap((entry) => {
+    const path = join(root, entry.name)
+    return entry.isDirectory() ? [...listDirectories(path), path] : []
+  })
+}
+
+function entriesOf(directory: string): Dirent[] {
   try {
-    entries = readdirSync(directory, { withFileTypes: true })
+    return readdirSync(directory, { withFileTypes: true })
   } catch (error) {
     if (isAbsent(error)) return []
     throw error
   }
-  return entries.flatMap((entry) => {
-    const path = prefix + entry.name
-    return entry.isDirectory() ? listFiles(join(directory, entry.name), `${path}/`) : [path]
-  })
 }

@@ -35,6 +35,8 @@ export class Writing {
     try {
       await unlessAborted(shared, signal)
       return await work()
+    } catch (error) {
+      throw await this.#reason(error)
     } finally {
       if (--this.#users === 0 && this.#shared === shared) {
         this.#shared = undefined
@@ -69,6 +71,15 @@ export class Writing {
     } finally {
       lock.release()
     }
+  }
+
+  /** The directory of a session that has died goes while we write in it. Why it died says more than a file that is not there. */
+  async #reason(error: unknown): Promise<unknown> {
+    const { session } = this.#disk
+    const { code, path } = error as NodeJS.ErrnoException
+    if (code !== 'ENOENT' || !path?.startsWith(`${session.facts.session}/`)) return error
+    if (!session.failure) await pause(TRY_EVERY_MS, undefined) // it is told of it any moment now
+    return session.failure ?? error
   }
 
   get #path(): string {

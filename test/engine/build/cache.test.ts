@@ -33,6 +33,15 @@ describe.skipIf(obstacle())('the build cache', () => {
     return directory
   }
 
+  test('remembers nothing of a context that no other build can have', async () => {
+    const known = () => readdirSync(join(world.home, 'cache', 'digests'))
+    const before = known()
+    const dockerfile = 'FROM base\nCOPY file /'
+    for (const content of ['one', 'two'])
+      await world.build({ context: { dockerfile, files: { file: content } }, tags: ['memory:1'] })
+    expect(known()).toEqual(before)
+  })
+
   const later = new Date(Date.now() + 100_000)
   test.each<[string, (directory: string) => void, 0 | 1]>([
     ['nothing changed', () => {}, 0],

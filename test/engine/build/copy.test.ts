@@ -57,6 +57,11 @@ describe.skipIf(obstacle())('COPY', () => {
     expect(await world.read(result, '/o/main.js')).toBe('src/main.js\n')
   })
 
+  test('takes a file with further names once where two sources bring it to the same place', async () => {
+    const lines = 'COPY src/lib src/lib/hard.js src/lib/x.js /o/'
+    expect(Object.keys(await after(lines))).toEqual(['deep', 'deep/y.js', 'hard.js', 'x.js'])
+  })
+
   test.each([
     ['COPY *.txt /o/', ['a.txt', 'a[1].txt', 'b.txt']],
     ['COPY ?.txt /o/', ['a.txt', 'b.txt']],

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { BuildEvent } from '../../../src/engine/build/events.js'
 import { obstacle } from '../support/world.js'
 import { type BuildWorld, openWorld } from './support/world.js'
 
@@ -41,6 +42,19 @@ describe.skipIf(obstacle())('a build that fails', () => {
     )
     expect(error).toMatchObject({ code: 'BUILD_FAILED', exitCode: 3 })
     expect(performance.now() - begin).toBeLessThan(5000)
+  })
+
+  test('tells the failure of the step that failed, and of what waited for it that it was stopped', async () => {
+    const events: BuildEvent[] = []
+    const dockerfile =
+      'FROM base AS a\nRUN exit 3\nFROM base AS b\nRUN sleep 20\nFROM base\nCOPY --from=a /etc /a\nCOPY --from=b / /b'
+    await world.build({ context: { dockerfile }, onEvent: (event) => events.push(event) }).catch(() => {})
+    const texts = new Map(events.flatMap((event) => (event.type === 'started' ? [[event.vertex, event.text]] : [])))
+    const failed = events.flatMap((event) => (event.type === 'failed' ? [event] : []))
+    expect(failed.filter(({ isCancelled }) => !isCancelled).map(({ vertex }) => texts.get(vertex))).toEqual([
+      '[a 2/2] RUN exit 3',
+    ])
+    expect(failed.length).toBeGreaterThan(1)
   })
 
   test.each([

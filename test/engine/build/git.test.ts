@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest'
-import { parseGitReference } from '../../../src/engine/build/git.js'
+import { expect, test, vi } from 'vitest'
+import { parseGitReference, resolveCommit } from '../../../src/engine/build/git.js'
 
 test.each([
   ['https://host/a/b.git', { remote: 'https://host/a/b.git', ref: undefined, subdirectory: '' }],
@@ -21,4 +21,16 @@ test.each(['https://host/file.txt', 'http://host/', './dir', 'file.git', '/a/b']
 
 test('a directory outside of the repository is refused', () => {
   expect(() => parseGitReference('https://host/b.git#main:../x')).toThrow(/outside/)
+})
+
+test('what git cannot do is told with its reason, not with the end of its advice', async () => {
+  vi.stubEnv('GIT_SSH_COMMAND', 'echo "ssh: no way there" >&2; exit 255; :')
+  try {
+    const { signal } = new AbortController()
+    await expect(resolveCommit(parseGitReference('git@127.0.0.1:a/b')!, signal)).rejects.toThrow(
+      /ssh: no way there; fatal: Could not read from remote repository/,
+    )
+  } finally {
+    vi.unstubAllEnvs()
+  }
 })

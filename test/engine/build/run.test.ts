@@ -101,6 +101,17 @@ RUN --mount=type=bind,from=one,target=/m cat /m/d/f
     expect(await world.files(second)).not.toHaveProperty('c')
   })
 
+  test('a mount’s target is relative to the working directory, and never the root', async () => {
+    const { output } = await run(`WORKDIR /w
+RUN --mount=type=cache,target=c --mount=type=tmpfs,target=./t/../u --mount=source=.,target=/abs,rw awk '$2 ~ "^/(w|abs)" { print $2 }' /proc/mounts
+RUN --mount=type=tmpfs awk '$2 == "/w" { print $3 }' /proc/mounts
+`)
+    expect(output.trimEnd().split('\n').sort()).toEqual(['/abs', '/w/c', '/w/u', 'tmpfs'])
+    for (const mount of ['type=cache', 'type=tmpfs,target=/', 'type=bind,target=..']) {
+      await expect(run(`RUN --mount=${mount} true`)).rejects.toMatchObject({ code: 'DOCKERFILE_INVALID', line: 2 })
+    }
+  })
+
   test('a cache begins with what it is taken from', async () => {
     const { output } = await world.build({
       context: {

@@ -132,7 +132,7 @@ describe.skipIf(why)(`a hostile registry (${why || 'all there'})`, () => {
       [
         401,
         'REGISTRY_DENIED',
-        /denies access to app without credentials \(status 401\).*\n {2}Hint: log in with `docker login localhost/,
+        /denies access to app without credentials \(status 401\).*\n {2}Hint: log in with `mayfly login localhost/,
       ],
       [403, 'REGISTRY_DENIED', /denies access to app without credentials \(status 403\)/],
       [

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { BulkHandler } from '../../../src/engine/bulk.js'
 import { Session } from '../../../src/engine/session.js'
 import { takeLock, tryLock, withLock } from '../../../src/engine/store/lock.js'
 import { wardenProgram } from '../../../src/engine/where.js'
@@ -132,6 +133,21 @@ describe.skipIf(obstacle())('locks', () => {
     held.release()
     const next = await takeLock(b, path, 'exclusive') // none of the three has it
     next.release()
+  })
+
+  test('who cannot wait is told so, and holds nothing', async () => {
+    // The warden waits by a process of its own; this one may have no more of them.
+    const refusing = {
+      bulk: (_verb: string, _pairs: readonly string[], handler: BulkHandler) => {
+        setImmediate(() =>
+          handler.reply({ ok: false, step: 'lock', subject: '', errno: 'EAGAIN', message: 'cannot wait' }),
+        )
+        return { hold() {}, release() {} }
+      },
+      discard() {},
+    } as unknown as Session
+    await expect(takeLock(refusing, fresh(), 'shared')).rejects.toMatchObject({ errno: 'EAGAIN' })
+    expect(await tryLock(refusing, path, 'shared')).toBe(undefined) // there it is the answer
   })
 
   test('a killed holder holds nothing', async () => {

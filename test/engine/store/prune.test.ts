@@ -73,6 +73,32 @@ describe.skipIf(why)('pruning', () => {
     expect(readdirSync(join(world.home, 'cache', 'mounts'))).toEqual([])
   })
 
+  test('removes the directories of a name that was never written', async () => {
+    await putImage(at, [await putLayer(at, { k: 'kk' })], ['kept:1'])
+    const refs = join(world.home, 'refs')
+    mkdirSync(join(refs, 'docker.io', 'library', 'torn', '_tags'), { recursive: true })
+    mkdirSync(join(refs, 'localhost:1', 'a', 'b', '_digests'), { recursive: true })
+    await at.store.prune({ dryRun: true })
+    expect(readdirSync(refs)).toEqual(['docker.io', 'localhost:1'])
+    await at.store.prune()
+    expect(readdirSync(refs)).toEqual(['docker.io'])
+    expect(readdirSync(join(refs, 'docker.io', 'library'))).toEqual(['kept'])
+    expect(await at.store.images.resolve('kept:1')).toBeDefined()
+  })
+
+  test('forgets the digests of files together with the build cache', async () => {
+    const directory = join(world.home, 'cache', 'digests')
+    for (const name of ['context-1', 'copy-1', 'f'.repeat(64)]) writeFileSync(join(directory, name), 'what is known')
+    await at.store.prune()
+    expect(readdirSync(directory)).toHaveLength(3)
+    const yesterday = new Date(Date.now() - 86_400_000)
+    await at.store.prune({ buildCache: true, until: yesterday })
+    await at.store.prune({ buildCache: true, dryRun: true })
+    expect(readdirSync(directory)).toHaveLength(3)
+    expect(await at.store.prune({ buildCache: true })).toMatchObject({ cacheEntries: 0, bytesFreed: 39 })
+    expect(readdirSync(directory)).toEqual([])
+  })
+
   test('waits for writers, and gives up when they take too long', async () => {
     const other = await world.open()
     let layer = ''

@@ -27,7 +27,8 @@ export function durationOf(text: string, what: string): number {
   const [, sign, rest = ''] = /^([+-]?)(.*)$/s.exec(text)!
   if (rest === '0') return 0
   let total = 0
-  const part = /(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y
+  // `\d+\.?\d*` would try every way to cut a long number in two.
+  const part = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y
   let end = 0
   while (end < rest.length) {
     const [, number, unit] = part.exec(rest) ?? []
