@@ -25,7 +25,7 @@ export async function copyEntries(
 
 const read = new WeakSet<object>()
 
-/** Archives, one after the other: a later one may replace files of an earlier one. */
+/** Archives, also compressed ones, one after the other: a later one may replace files of an earlier one. */
 export async function copyArchives(
   { container }: Destination,
   archives: readonly ArchiveToCopy[],
@@ -47,6 +47,11 @@ export async function copyArchives(
       })
     }
     read.add(tar)
-    await container.copyIn(target, tar, signal ? { signal } : {})
+    const { decompress } = await import('./engine/store/decompress.js')
+    await container.copyIn(
+      target,
+      decompress(tar, undefined, { name: `The archive for ${target}` }),
+      signal ? { signal } : {},
+    )
   }
 }

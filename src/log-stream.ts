@@ -8,7 +8,7 @@ import { clearTimeout, setTimeout } from './engine/clock.js'
 const FOREVER_MS = 2 ** 31 - 1
 
 /**
- * A stream over the pieces of a log. Listening to it keeps nobody alive, so a log consumer does not hold up the end of a test
+ * A stream over the pieces of a log, as text: no character is torn between two of them. Listening to it keeps nobody alive, so a log consumer does not hold up the end of a test
  * process; whoever loops over it with `for await` waits, and that does.
  */
 export class LogStream extends Readable {
@@ -16,7 +16,7 @@ export class LogStream extends Readable {
 
   /** The log should have been opened with `background`. */
   constructor(log: AsyncIterableIterator<LogPiece>) {
-    super()
+    super({ encoding: 'utf8' })
     this.#log = log[Symbol.asyncIterator]()
   }
 

@@ -15,7 +15,7 @@ export interface PortWithBinding {
 }
 
 /** A port to expose: `8080`, `'53/udp'`, or with the host's port. The host's is a free one unless given. */
-export type PortWithOptionalBinding = number | `${number}/${'tcp' | 'udp'}` | string | PortWithBinding
+export type PortWithOptionalBinding = number | `${number}` | `${number}/${'tcp' | 'udp'}` | PortWithBinding
 
 const number = integer(1, 65_535)
 const shape = sparse({
@@ -51,10 +51,14 @@ export function mappedPort(
   if (found) return found.host
   const known = [...new Set(ports.map((one) => `${one.container}/${one.protocol}`))].join(', ') || 'none'
   const text = `${wanted.container}/${wanted.protocol}`
+  const other = ports.find((one) => one.container === wanted.container)
+  const hint = other
+    ? `did you mean '${other.container}/${other.protocol}'?`
+    : `add withExposedPorts(${wanted.protocol === 'tcp' ? wanted.container : `'${text}'`}) to its definition`
   throw new MayflyError('PORT_NOT_EXPOSED', `Port ${text} of "${name}" is not exposed (exposed: ${known})`, {
     container: name,
     value: text,
-    hint: `add withExposedPorts(${wanted.protocol === 'tcp' ? wanted.container : `'${text}'`}) to its definition`,
+    hint,
   })
 }
 

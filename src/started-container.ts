@@ -3,6 +3,7 @@
 import type { Readable } from 'node:stream'
 import type { BackendContainer, ContainerStatus, ExitFacts, Inspection, ResourceUsage } from './backends/backend.js'
 import { abortSignal, checkReference } from './checks.js'
+import { readContainerFile } from './container-file.js'
 import { ContainerSnapshot } from './container-snapshot.js'
 import {
   type ArchiveToCopy,
@@ -31,7 +32,6 @@ import { firstMappedPort, mappedPort } from './ports.js'
 import type { RunningContainer } from './running-container.js'
 import { awaitReady, resetContainer } from './start.js'
 import { StoppedTestContainer } from './stopped-container.js'
-import { firstFile } from './tar.js'
 import { runHealthCheck } from './wait/health-check.js'
 import type { Health } from './wait/strategy.js'
 
@@ -473,10 +473,10 @@ export class StartedTestContainer implements AsyncDisposable {
     return this.running.archive(path, signal)
   }
 
-  /** Contents of a file of it. Throws PATH_NOT_FOUND. */
+  /** Contents of a file of it, through symbolic links. Throws PATH_NOT_FOUND, and INVALID_OPTION for what is no file. */
   async readFile(path: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Buffer> {
     this.running.requireUsable('read a file of')
-    return Buffer.from(await firstFile(this.running.container.copyOut(path, signal ? { signal } : {})))
+    return Buffer.from(await readContainerFile(this.running.container, path, signal))
   }
 
   /**
@@ -507,14 +507,14 @@ export class StartedTestContainer implements AsyncDisposable {
   }
 
   /**
-   * Its output from the first byte on, and what it goes on printing.
+   * Its output from the first byte on, and what it goes on printing, as text.
    *
    * @example
    * import { GenericContainer } from 'mayfly'
    *
    * await using container = await new GenericContainer('redis:8').start()
    * const log = await container.logs({ tail: 10 })
-   * log.on('data', (line) => console.log(String(line)))
+   * log.on('data', (text) => console.log(text))
    */
   async logs(options: LogOptions = {}): Promise<Readable> {
     const { since, follow = true, ...rest } = logShape(options, 'logs') as LogOptions

@@ -107,32 +107,62 @@ function block({ path, link, type, mode, size, uid, gid, seconds }: Header): Uin
   return bytes
 }
 
+/** What an archive begins with. */
+export interface FirstEntry {
+  readonly type: 'file' | 'directory' | 'link' | 'other'
+  /** Where a symbolic link leads, else ''. */
+  readonly link: string
+  /** Of a file; nothing has any besides. */
+  readonly contents: Uint8Array
+}
+
 /**
- * Contents of the first entry of an archive, which is then left. A directory has none.
+ * The first entry of an archive, which is then left.
  *
- * @param maxBytes at most so many of them
+ * @param maxBytes at most so many of its contents
  */
-export async function firstFile(
+export async function firstEntry(
   tar: AsyncIterable<Uint8Array>,
   maxBytes: number = Number.MAX_SAFE_INTEGER,
-): Promise<Uint8Array> {
+): Promise<FirstEntry> {
   let buffered: Buffer = Buffer.alloc(0)
-  let wanted: number | undefined
+  let entry: { type: FirstEntry['type']; link: string; wanted: number } | undefined
+  let longLink: string | undefined
   for await (const piece of tar) {
     buffered = Buffer.concat([buffered, piece])
-    while (wanted === undefined && buffered.length >= BLOCK) {
-      const type = String.fromCharCode(buffered[156]!)
-      const size = Number.parseInt(buffered.toString('latin1', 124, 136).replace(/\0.*$/, '').trim() || '0', 8)
-      if (type === 'x' || type === 'g' || type === 'L' || type === 'K') {
+    while (entry === undefined && buffered.length >= BLOCK) {
+      const flag = String.fromCharCode(buffered[156]!)
+      const size = Number.parseInt(text(buffered, 124, 136).trim() || '0', 8)
+      if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {
         const skipped = BLOCK + Math.ceil(size / BLOCK) * BLOCK
         if (buffered.length < skipped) break
+        const extra = buffered.toString('utf8', BLOCK, BLOCK + size)
+        if (flag === 'K') longLink = extra.replace(/\0.*$/s, '')
+        if (flag === 'x') longLink = /^\d+ linkpath=(.*)$/m.exec(extra)?.[1] ?? longLink
         buffered = buffered.subarray(skipped)
         continue
       }
-      wanted = Math.min(type === '0' || type === '\0' ? size : 0, maxBytes)
+      const type = TYPE_OF_FLAG[flag] ?? 'other'
+      const link = type === 'link' ? (longLink ?? text(buffered, 157, 257)) : ''
+      entry = { type, link, wanted: type === 'file' ? Math.min(size, maxBytes) : 0 }
       buffered = buffered.subarray(BLOCK)
     }
-    if (wanted !== undefined && buffered.length >= wanted) return buffered.subarray(0, wanted)
+    if (entry && buffered.length >= entry.wanted) {
+      return { type: entry.type, link: entry.link, contents: buffered.subarray(0, entry.wanted) }
+    }
   }
-  throw new Error('The archive ends before its first file does')
+  throw new Error('The archive ends before its first entry does')
+}
+
+const TYPE_OF_FLAG: Readonly<Record<string, FirstEntry['type']>> = {
+  '0': 'file',
+  '\0': 'file',
+  '2': 'link',
+  '5': 'directory',
+}
+
+/** A field of a header, up to its first NUL. */
+function text(header: Buffer, start: number, end: number): string {
+  const nul = header.indexOf(0, start)
+  return header.toString('utf8', start, nul >= 0 && nul < end ? nul : end)
 }

@@ -2,6 +2,12 @@
 
 import type { Backend } from './backend.js'
 
+/**
+ * Property of the global object, of a function that is told what to call at the end. Whoever runs this context may leave one there: a test
+ * runner ends a test file's context while the process goes on, and so do the containers of a backend that nobody closes.
+ */
+export const AT_END = Symbol.for('mayfly.at-end')
+
 let current: Promise<Backend> | undefined
 
 /** The backend that everything uses. Opening it again is tried if the last attempt failed. */
@@ -9,6 +15,7 @@ export function currentBackend(): Promise<Backend> {
   if (!current) {
     const opening = import('./embedded.js').then(({ EmbeddedBackend }) => EmbeddedBackend.open())
     current = opening
+    ;(globalThis as { readonly [AT_END]?: (close: () => Promise<void>) => void })[AT_END]?.(closeBackend)
     opening.catch(() => {
       if (current === opening) current = undefined
     })

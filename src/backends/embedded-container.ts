@@ -169,6 +169,7 @@ export class EmbeddedContainer implements BackendContainer {
         ...(privileged ? { privileged } : {}),
       },
       {
+        maxBytes: Number.POSITIVE_INFINITY, // a result that lacks its end would be taken for the whole
         onOutput: (_stream, piece) => pieces.push(piece),
         ...(input === undefined ? {} : { input }),
         ...(signal ? { signal } : {}),

@@ -5,6 +5,7 @@
 
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { AT_END } from '../backends/current.js'
 import { MayflyError } from '../engine/errors.js'
 import { type Held, KEEPER, type Keeper } from './keeper.js'
 
@@ -57,6 +58,8 @@ export function withContainers<Base extends EnvironmentClass>(Environment: Base)
         atEnd: (close) => this.#atEnd.add(close),
       }
       Object.defineProperty(this.global, KEEPER, { value: keeper, configurable: true })
+      // Also for containers that the file has started by itself.
+      Object.defineProperty(this.global, AT_END, { value: keeper.atEnd, configurable: true })
     }
 
     override async handleTestEvent(event: TestEvent, state: TestState): Promise<void> {

@@ -10,6 +10,8 @@ export class CompositeWaitStrategy extends AbstractWaitStrategy {
   protected readonly mode: 'all' | 'any'
   protected readonly deadlineMs: number | undefined = undefined
   protected override readonly what: string
+  /** Of this run: what has not come true yet. */
+  protected outstanding: readonly WaitStrategy[] = []
   // Each part sees to it that a container that dies ends it, or that an exit is what it waits for.
   protected override readonly mayExit = true
 
@@ -30,6 +32,12 @@ export class CompositeWaitStrategy extends AbstractWaitStrategy {
   /** @internal */
   override again(): WaitStrategy {
     return this.with({ strategies: this.strategies.map((strategy) => strategy.again?.() ?? strategy) })
+  }
+
+  /** @internal */
+  override describe(): string {
+    const parts = this.strategies.map(describe).join(this.mode === 'all' ? ' and ' : ' or ')
+    return `(${parts})`
   }
 
   /** @internal */
@@ -56,14 +64,21 @@ export class CompositeWaitStrategy extends AbstractWaitStrategy {
     return this.deadlineMs ?? Number.POSITIVE_INFINITY
   }
 
+  protected override hint(): string | undefined {
+    const missing = this.outstanding.map(describe)
+    return missing.length === 0 ? undefined : `not yet: ${missing.join('; ')}`
+  }
+
   protected override async check(target: WaitTarget, { signal }: WaitControl): Promise<void> {
     const controller = new AbortController()
     const onAbort = () => controller.abort(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
     const fallback = this.startupTimeoutMs === undefined ? {} : { timeoutMs: this.startupTimeoutMs }
-    const parts = this.strategies.map((strategy) =>
-      runStrategy(strategy, target, { ...fallback, signal: controller.signal }),
-    )
+    this.outstanding = this.strategies
+    const parts = this.strategies.map(async (strategy) => {
+      await runStrategy(strategy, target, { ...fallback, signal: controller.signal })
+      this.outstanding = this.outstanding.filter((other) => other !== strategy)
+    })
     try {
       if (this.mode === 'all' || parts.length === 0) await Promise.all(parts)
       else {
@@ -78,4 +93,8 @@ export class CompositeWaitStrategy extends AbstractWaitStrategy {
       await Promise.allSettled(parts)
     }
   }
+}
+
+function describe(strategy: WaitStrategy): string {
+  return strategy instanceof AbstractWaitStrategy ? strategy.describe() : 'a wait strategy of your own'
 }

@@ -1,7 +1,8 @@
 /** Waiting for a file in the container. It is read from outside, so the image needs no tools. */
 
+import { readContainerFile } from '../container-file.js'
 import { MayflyError } from '../engine/errors.js'
-import { firstFile } from '../tar.js'
+import { firstEntry } from '../tar.js'
 import { retryUntil } from './retry.js'
 import { AbstractWaitStrategy, type WaitControl, type WaitTarget } from './strategy.js'
 
@@ -29,8 +30,11 @@ export class FileWaitStrategy extends AbstractWaitStrategy {
     const { path, content } = this
     await retryUntil(async () => {
       try {
-        const bytes = await firstFile(container.copyOut(path, { signal }), content === undefined ? 0 : undefined)
-        if (content === undefined) return true
+        if (content === undefined) {
+          await firstEntry(container.copyOut(path, { signal }), 0)
+          return true
+        }
+        const bytes = await readContainerFile(container, path, signal)
         this.last = 'its contents do not match'
         const text = Buffer.from(bytes).toString()
         return typeof content === 'string'

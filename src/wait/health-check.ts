@@ -4,7 +4,7 @@ import type { HealthCheck } from '../backends/backend.js'
 import { clearTimeout, now, setTimeout } from '../engine/clock.js'
 import { MayflyError } from '../engine/errors.js'
 import { retryUntil } from './retry.js'
-import { AbstractWaitStrategy, Died, type Health, type WaitControl, type WaitTarget } from './strategy.js'
+import { AbstractWaitStrategy, Died, exitOf, type Health, type WaitControl, type WaitTarget } from './strategy.js'
 
 const DEFAULT_MS = 30_000
 const DEFAULT_RETRIES = 3
@@ -111,7 +111,7 @@ export async function asImpossible(
 ): Promise<unknown> {
   if (!(error instanceof MayflyError)) return error
   if (error.code === 'CONTAINER_NOT_RUNNING' || error.code === 'CONTAINER_EXITED') {
-    const exit = (await container.inspect().catch(() => undefined))?.exit
+    const exit = await exitOf(container)
     return exit ? new Died(exit) : error
   }
   if (error.code !== 'PROGRAM_NOT_FOUND' && error.code !== 'PROGRAM_NOT_EXECUTABLE') return error

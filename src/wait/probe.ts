@@ -1,6 +1,6 @@
 /** Waiting for a server that listens before it serves: a few bytes of its protocol tell. */
 
-import { connect } from 'node:net'
+import { connect, type LookupFunction } from 'node:net'
 import { clearTimeout, setTimeout } from '../engine/clock.js'
 import { retryUntil } from './retry.js'
 import { AbstractWaitStrategy, type WaitControl, type WaitTarget } from './strategy.js'
@@ -41,10 +41,21 @@ export class ProbeWaitStrategy extends AbstractWaitStrategy {
   }
 }
 
+const LOOPBACK = [
+  { address: '127.0.0.1', family: 4 },
+  { address: '::1', family: 6 },
+]
+
+/** For `localhost`: asking the system takes a thread, and keeps what asked, which Jest's `--detectLeaks` finds. */
+const lookUpLoopback: LookupFunction = (_host, { all }, done) => {
+  if (all) done(null, LOOPBACK)
+  else done(null, '127.0.0.1', 4)
+}
+
 /** The first bytes of the answer; undefined when there is none. Never rejects: an abort is for the caller to see. */
 function exchange(host: string, port: number, request: Uint8Array, signal: AbortSignal): Promise<Buffer | undefined> {
   return new Promise((resolve) => {
-    const socket = connect({ host, port, noDelay: true })
+    const socket = connect({ host, port, noDelay: true, ...(host === 'localhost' ? { lookup: lookUpLoopback } : {}) })
     const end = (answer?: Buffer) => {
       clearTimeout(timer)
       signal.removeEventListener('abort', onAbort)

@@ -40,10 +40,12 @@ export class ResourceWaitStrategy extends AbstractWaitStrategy {
 
   constructor(resource: Resource, options: ResourceOptions = {}) {
     super()
-    if (!/^(tcp|http|https|http-get|https-get|socket|file):/.test(String(resource))) {
+    // An array of one resource looks like it as a text.
+    const given: unknown = resource
+    if (typeof given !== 'string' || !/^(tcp|http|https|http-get|https-get|socket|file):/.test(given)) {
       throw new MayflyError(
         'INVALID_OPTION',
-        `resource: expected one such as 'tcp:5432', got ${JSON.stringify(resource)}`,
+        `resource: expected one such as 'tcp:5432', got ${typeof given === 'string' ? JSON.stringify(given) : typeof given}`,
         {
           field: 'resource',
           value: resource,

@@ -130,6 +130,11 @@ export abstract class AbstractWaitStrategy implements WaitStrategy {
     return this
   }
 
+  /** What it waits for, as it stands in messages. @internal */
+  describe(): string {
+    return this.what
+  }
+
   /** A copy with other fields. Private names (`#field`) would be lost, so strategies have none. */
   protected with(fields: object): this {
     return Object.assign(Object.create(Object.getPrototypeOf(this)), this, fields)
@@ -203,11 +208,26 @@ export class Died extends Error {
   }
 }
 
+const EXIT_TIMEOUT_MS = 1_000
+
+/** How a container ended that seems to have. A program in it may fail for that a moment before its end is told. */
+export async function exitOf(container: BackendContainer): Promise<ExitFacts | undefined> {
+  const controller = new AbortController()
+  const timer = setTimeout(() => controller.abort(), EXIT_TIMEOUT_MS)
+  try {
+    return await container.wait({ signal: controller.signal })
+  } catch {
+    return undefined
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
 /** A program or a port that fails because the container is gone is not to blame: the exit is. */
 async function explainDeath(target: WaitTarget, what: string, error: unknown): Promise<unknown> {
   let exit = error instanceof Died ? error.exit : undefined
   const isSymptom = error instanceof MayflyError && /^(CONTAINER_EXITED|CONTAINER_NOT_RUNNING)$/.test(error.code)
-  if (isSymptom) exit = (await target.container.inspect().catch(() => undefined))?.exit ?? undefined
+  if (isSymptom) exit = await exitOf(target.container)
   if (!exit) return error
   const logTail = await readTail(target.container)
   const message = `"${target.getName()}" ${describeExit(exit)} while waiting for ${what}`

@@ -33,8 +33,8 @@ describe('bad input', () => {
     ['an image that is no string', () => new GenericContainer(wrong(7)), { field: 'image' }],
     ['a command as text', () => container.withCommand(wrong('sleep 60')), { message: /array of the program/ }],
     ['a port out of range', () => container.withExposedPorts(70_000), { field: 'exposedPorts[0]' }],
-    ['an unparsable port', () => container.withExposedPorts(80, 'http'), { field: 'exposedPorts[1]' }],
-    ['an unknown protocol', () => container.withExposedPorts('80/sctp'), { message: /'53\/udp'/ }],
+    ['an unparsable port', () => container.withExposedPorts(80, wrong('http')), { field: 'exposedPorts[1]' }],
+    ['an unknown protocol', () => container.withExposedPorts(wrong('80/sctp')), { message: /'53\/udp'/ }],
     [
       'an unknown key of a port',
       () => container.withExposedPorts(wrong({ container: 80, hots: 81 })),

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { createGzip } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import {
   AbstractStartedContainer,
@@ -282,6 +283,47 @@ describe.skipIf(why)('a started container', () => {
     expect(await container.exec(['no-such-program'])).toMatchObject({ exitCode: 127 })
   })
 
+  test('gives all of a long output', async () => {
+    await using container = await sleeper.start()
+    const { stdout, output } = await container.exec(['sh', '-c', 'head -c 20000000 /dev/zero | tr "\\0" x'])
+    expect([stdout.length, output.length]).toEqual([20_000_000, 20_000_000])
+  })
+
+  test('gives its log as text, with no character torn', async () => {
+    await using container = await sh(String.raw`printf 'gr\303'; sleep 0.1; printf '\274n\n'; exec sleep 600`)
+      .withWaitStrategy(Wait.forLogMessage('grün'))
+      .start()
+    const pieces: unknown[] = []
+    for await (const piece of await container.logs({ follow: false })) pieces.push(piece)
+    expect(pieces.every((piece) => typeof piece === 'string')).toBe(true)
+    expect(pieces.join('')).toBe('grün\n')
+  })
+
+  test('reads a file through symbolic links, and nothing that is none', async () => {
+    const far = `/tmp/${'d'.repeat(60)}`
+    const script = `mkdir -p ${far}/${'e'.repeat(60)} /real/deep && cd /real && echo text > text && ln -s ../text deep/up &&
+      ln -s /real/deep /door && echo far > ${far}/${'e'.repeat(60)}/file && ln -s ${far}/${'e'.repeat(60)}/file /long &&
+      ln -s round /round && ln -s nothing /dangling && mkfifo /pipe`
+    await using container = await sleeper.start()
+    expect(await container.exec(['sh', '-c', script])).toMatchObject({ exitCode: 0 })
+    expect(String(await container.readFile('/real/deep/up'))).toBe('text\n')
+    expect(String(await container.readFile('/door/up'))).toBe('text\n')
+    expect(String(await container.readFile('/long'))).toBe('far\n')
+    await expect(container.readFile('/dangling')).rejects.toEqual(code('PATH_NOT_FOUND'))
+    const refused = (why: string) => code('INVALID_OPTION', { message: expect.stringContaining(why) })
+    await expect(container.readFile('/real')).rejects.toEqual(refused('it is a directory'))
+    await expect(container.readFile('/pipe')).rejects.toEqual(refused('it is no file'))
+    await expect(container.readFile('/round')).rejects.toEqual(refused('round in a circle'))
+  })
+
+  test('unpacks an archive that is compressed', async () => {
+    await using container = await sleeper.start()
+    await container.copyContentToContainer([{ content: 'squeezed', target: '/new/file' }])
+    const tar = await container.copyArchiveFromContainer('/new')
+    await container.copyArchiveToContainer(tar.pipe(createGzip()), '/tmp')
+    expect(String(await container.readFile('/tmp/new/file'))).toBe('squeezed')
+  })
+
   test('gives its log as a stream and as text, stdout and stderr apart', async () => {
     await using container = await sh('echo out; echo err >&2; exec sleep 600')
       .withWaitStrategy(Wait.forAll([Wait.forLogMessage('out'), Wait.forLogMessage('err')]))
@@ -398,7 +440,9 @@ describe.skipIf(why)('a started container', () => {
     // Nobody can tell whether something answers over UDP, so there is nothing to wait for.
     await using container = await sleeper.withExposedPorts('53/udp').start()
     expect(container.getMappedPort('53/udp')).toBe(container.getMappedPort(53, 'udp'))
-    expect(() => container.getMappedPort(53)).toThrow(code('PORT_NOT_EXPOSED', { value: '53/tcp' }))
+    expect(() => container.getMappedPort(53)).toThrow(
+      code('PORT_NOT_EXPOSED', { value: '53/tcp', hint: "did you mean '53/udp'?" }),
+    )
   })
 })
 

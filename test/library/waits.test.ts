@@ -299,6 +299,7 @@ describe.skipIf(why)('waiting for', () => {
       expect(await container.stdout()).toBe('a\nb\n')
       const half = sh('echo a; exec sleep 600').withWaitStrategy(Wait.forAll([out('a'), out('b')]).withDeadline(150))
       await expect(half.start()).rejects.toEqual(code('TIMEOUT', { message: expect.stringContaining('all of its') }))
+      await expect(half.start()).rejects.toEqual(code('TIMEOUT', { hint: 'not yet: output that matches "b"' }))
     })
 
     test('takes any of them, and fails when all have failed', async () => {

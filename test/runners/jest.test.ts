@@ -57,6 +57,13 @@ const say = (line) => process.stderr.write(line + '\\n')
 const web = says('shared').withHooks({ started: () => say('shared: started'), stopped: () => say('shared: stopped') })
 ${main}shareContainers({ web })
 `,
+    'core.test.js': `${load(kind, '{ GenericContainer }', 'mayfly')}
+let own
+beforeAll(async () => { own = await new GenericContainer('${IMAGE}').withCommand(['sleep', '600']).start() }, 100_000)
+test('has a container that nobody stops', async () => {
+  expect((await own.exec('echo there')).output).toBe('there\\n')
+})
+`,
     'teardown.js': `${load(kind, 'shared', './shared.js')}${main}() => shared.teardown()\n`,
     'passes.test.js': `${head}${load(kind, 'shared', './shared.js')}
 const one = useContainer(says('one'))
@@ -153,6 +160,16 @@ describe.skipIf(why)('mayfly/jest', () => {
       await expectNothingLeft(territory, before)
     },
   )
+
+  test('takes away with the file what it has started by itself, in its environment', async () => {
+    const { directory, options } = setting('jest30', 'cjs')
+    const args = ['core.test', '--runInBand', '--detectLeaks', ...ENVIRONMENT]
+    const { exitCode, text } = await runTests(directory, 'jest30', args, options)
+    expect(text).toMatch(/Tests:\s+1 passed, 1 total/)
+    expect(text).not.toMatch(/open handle|did not exit|leaking/)
+    expect(exitCode).toBe(0)
+    await expectNothingLeft(territory, before)
+  })
 
   test.each([
     ['jest29', 'cjs'],
