@@ -25,6 +25,7 @@ export type Task =
   | { readonly kind: 'sum'; readonly reference: string }
   /** What a container of the image prints that counts to 20,000. */
   | { readonly kind: 'print'; readonly reference: string }
+  | { readonly kind: 'volume'; readonly name: string }
   | { readonly kind: 'verify' }
 
 /** Processes to kill for those who want everything dead at once. */
@@ -69,6 +70,8 @@ async function perform(engine: Engine, task: Task): Promise<string> {
       const { exitCode, stdout, stderr } = await engine.run({ image: task.reference, command: ['sh', '-c', script] })
       return exitCode === 0 ? stdout.trim() : `exit code ${exitCode}: ${stderr}`
     }
+    case 'volume':
+      return (await engine.volumes.create({ name: task.name })).name
     case 'print':
       return (await engine.run({ image: task.reference, command: ['seq', '20000'] })).stdout
     case 'verify': {

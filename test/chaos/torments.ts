@@ -1,0 +1,280 @@
+/**
+ * What is done to the processes of a round: killed, stopped, starved of disk, processes, memory and descriptors, and lied to by the kernel. A plan of
+ * them is data, made from dice alone; all of them but a kill are taken back.
+ */
+
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Dice } from './dice.ts'
+import type { Ground } from './ground.ts'
+
+export type Victim = 'node' | 'launcher' | 'warden'
+
+export type Torment = {
+  /** From the beginning of the round. */
+  readonly atMs: number
+  /** Until it is taken back. */
+  readonly forMs: number
+  /** Which process of the workload, by number. */
+  readonly of: number
+} & (
+  | { readonly kind: 'kill'; readonly victims: readonly Victim[] }
+  | { readonly kind: 'stop'; readonly victim: Victim; readonly thenKill: boolean }
+  /** Only where the store has a disk of its own. */
+  | { readonly kind: 'fill disk'; readonly leaveBytes: number }
+  | { readonly kind: 'few processes'; readonly more: number }
+  | { readonly kind: 'little memory'; readonly moreBytes: number }
+  | { readonly kind: 'few descriptors'; readonly victim: Victim; readonly more: number }
+  | { readonly kind: 'small address space'; readonly victim: Victim; readonly moreBytes: number }
+  | {
+      readonly kind: 'failing calls'
+      readonly victim: Victim
+      readonly rules: readonly string[]
+      readonly alsoChildren: boolean
+    }
+)
+
+/** A process of the workload, as the round knows it. */
+export interface Tormented {
+  readonly node: number
+  /** Of its engine, the latest. */
+  readonly warden: number | undefined
+  readonly launcher: number | undefined
+}
+
+const ERRNOS: Readonly<Record<string, readonly string[]>> = {
+  // What makes things in a file system.
+  'openat,openat2,mkdirat,renameat,renameat2,linkat,symlinkat,mknodat,ftruncate,fallocate,fchownat,fchmodat,setxattr,fsetxattr,copy_file_range':
+    ['ENOSPC', 'EIO', 'ENOMEM', 'EMFILE', 'EACCES'],
+  'unlinkat,getdents64,newfstatat,statx,readlinkat,flock,fcntl': ['EIO', 'ENOMEM', 'EINTR'],
+  'mount,fsopen,fsconfig,fsmount,move_mount,open_tree,mount_setattr,umount2': ['ENOMEM', 'EPERM', 'EBUSY', 'EINVAL'],
+  'clone,clone3,fork,vfork': ['EAGAIN', 'ENOMEM'],
+  'pipe2,socket,socketpair,accept4,eventfd2,timerfd_create,epoll_create1,memfd_create,pidfd_open,signalfd4': [
+    'EMFILE',
+    'ENFILE',
+    'ENOMEM',
+  ],
+  'bind,listen,connect,sendto,sendmsg,recvmsg,recvfrom,setsockopt': ['ENOBUFS', 'ENOMEM', 'EINTR', 'ECONNRESET'],
+  'read,write,writev,readv,pread64,pwrite64,splice,sendfile': ['EIO', 'EINTR', 'ENOSPC', 'EAGAIN'],
+  'mmap,brk,mremap': ['ENOMEM'],
+  'setns,unshare,epoll_ctl,timerfd_settime,ioctl,prctl,waitid,wait4': ['ENOMEM', 'EPERM', 'EINTR'],
+}
+
+export const hasStrace = existsSync('/usr/bin/strace')
+
+export function planTorments(dice: Dice, processes: number, lastsMs: number, hasOwnDisk: boolean): Torment[] {
+  const count = dice.between(1, 7)
+  return Array.from({ length: count }, () => planOne(dice, processes, lastsMs, hasOwnDisk)).sort(
+    (a, b) => a.atMs - b.atMs,
+  )
+}
+
+function planOne(dice: Dice, processes: number, lastsMs: number, hasOwnDisk: boolean): Torment {
+  const when = { atMs: dice.between(0, lastsMs), forMs: dice.between(20, 1_500), of: dice.between(0, processes - 1) }
+  const victim = () => dice.pick(['warden', 'warden', 'launcher', 'node'] as const)
+  const kinds = [
+    'kill',
+    'kill',
+    'stop',
+    'stop',
+    'processes',
+    'memory',
+    'descriptors',
+    'space',
+    ...(hasOwnDisk ? ['disk', 'disk', 'disk'] : []),
+  ]
+  switch (dice.pick([...kinds, ...(hasStrace ? ['calls', 'calls', 'calls'] : [])])) {
+    case 'kill':
+      return { ...when, kind: 'kill', victims: dice.some(['node', 'launcher', 'warden'], dice.pick([1, 1, 1, 2, 3])) }
+    case 'stop':
+      return { ...when, kind: 'stop', victim: victim(), thenKill: dice.happens(0.3) }
+    case 'disk':
+      return { ...when, kind: 'fill disk', leaveBytes: dice.pick([0, 4_096, 65_536, 1 << 20]) }
+    case 'processes':
+      return { ...when, kind: 'few processes', more: dice.between(0, 12) }
+    case 'memory':
+      return { ...when, kind: 'little memory', moreBytes: dice.between(0, 16) << 20 }
+    case 'descriptors':
+      return { ...when, kind: 'few descriptors', victim: victim(), more: dice.between(0, 12) }
+    case 'space':
+      return {
+        ...when,
+        kind: 'small address space',
+        victim: dice.pick(['warden', 'launcher']),
+        moreBytes: dice.between(0, 64) << 12,
+      }
+    default: {
+      const rules = dice.some(Object.keys(ERRNOS), dice.between(1, 3)).map((calls) => {
+        const call = dice.pick(calls.split(','))
+        const first = dice.between(1, 20)
+        const times = dice.pick([
+          `${first}`,
+          `${first}`,
+          `${first}+${dice.between(2, 10)}`,
+          `${first}..${first + dice.between(1, 5)}`,
+        ])
+        return `inject=${call}:error=${dice.pick(ERRNOS[calls]!)}:when=${times}`
+      })
+      return {
+        ...when,
+        kind: 'failing calls',
+        victim: dice.pick(['warden', 'warden', 'launcher']),
+        rules,
+        alsoChildren: dice.happens(0.4),
+      }
+    }
+  }
+}
+
+/** Does it, waits, and takes it back. Never throws for a victim that is dead already. */
+export async function torment(one: Torment, ground: Ground, target: Tormented): Promise<void> {
+  switch (one.kind) {
+    case 'kill': {
+      // Stopped first, so that none of them sees another one die and acts on it.
+      const pids = one.victims.map((victim) => target[victim])
+      for (const pid of pids) signal(pid, 'SIGSTOP')
+      for (const pid of pids) signal(pid, 'SIGKILL')
+      return
+    }
+    case 'stop':
+      signal(target[one.victim], 'SIGSTOP')
+      await sleep(one.forMs)
+      if (one.thenKill) signal(target[one.victim], 'SIGKILL')
+      signal(target[one.victim], 'SIGCONT')
+      return
+    case 'fill disk': {
+      const path = join(ground.home(), 'filler')
+      // By a program: the file is as large as there is room, and no larger than the disk.
+      spawnSync(
+        'sh',
+        [
+          '-c',
+          `dd if=/dev/zero of='${path}' bs=65536; dd if=/dev/zero of='${path}' bs=4096 oflag=append conv=notrunc; truncate -s -${one.leaveBytes} '${path}'`,
+        ],
+        { stdio: 'ignore' },
+      )
+      await sleep(one.forMs)
+      rmSync(path, { force: true })
+      return
+    }
+    case 'few processes':
+      return limited(ground, ['pids.max'], () => String(numberIn(ground, 'pids.current') + one.more), 'max', one.forMs)
+    case 'little memory': {
+      const usage = ['memory.usage_in_bytes', 'memory.current'].map((file) => numberIn(ground, file)).find(Boolean) ?? 0
+      const [file, none] = groupOf(ground, 'memory.max') ? ['memory.max', 'max'] : ['memory.limit_in_bytes', '-1']
+      return limited(ground, [file!], () => String(usage + one.moreBytes), none!, one.forMs)
+    }
+    case 'few descriptors':
+      return rlimited(
+        target[one.victim],
+        'nofile',
+        (pid) => readdirSync(`/proc/${pid}/fd`).length + one.more,
+        one.forMs,
+      )
+    case 'small address space':
+      return rlimited(
+        target[one.victim],
+        'as',
+        (pid) => Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[0]) * 4096 + one.moreBytes,
+        one.forMs,
+      )
+    case 'failing calls': {
+      const pid = target[one.victim]
+      if (!pid) return
+      const rules = one.rules.flatMap((rule) => ['-e', rule])
+      const calls = one.rules.map((rule) => /inject=([^:]*)/.exec(rule)![1]).join(',')
+      const words = [
+        '-qqq',
+        '-o',
+        '/dev/null',
+        ...(one.alsoChildren ? ['-f'] : []),
+        '-e',
+        `trace=${calls}`,
+        ...rules,
+        '-p',
+        String(pid),
+      ]
+      const strace = spawn('strace', words, { stdio: 'ignore' })
+      await Promise.race([sleep(one.forMs + 200), ended(strace)]) // it takes a moment to attach
+      strace.kill('SIGTERM')
+      await Promise.race([ended(strace), sleep(2_000)])
+      strace.kill('SIGKILL')
+      await ended(strace)
+    }
+  }
+}
+
+/** Whatever is left of them at the end of a round, for instance because this was killed in between. */
+export function relieve(ground: Ground): void {
+  for (const [file, none] of [
+    ['pids.max', 'max'],
+    ['memory.max', 'max'],
+    ['memory.limit_in_bytes', '-1'],
+  ] as const) {
+    const group = groupOf(ground, file)
+    if (group) writeFileSync(join(group, file), none)
+  }
+}
+
+function signal(pid: number | undefined, name: NodeJS.Signals): void {
+  try {
+    if (pid) process.kill(pid, name)
+  } catch {} // dead
+}
+
+async function limited(
+  ground: Ground,
+  files: readonly string[],
+  value: () => string,
+  none: string,
+  forMs: number,
+): Promise<void> {
+  for (const file of files) {
+    const group = groupOf(ground, file)
+    if (!group) continue
+    try {
+      writeFileSync(join(group, file), value())
+    } catch {} // EBUSY: so little that the kernel cannot bring it about
+    await sleep(forMs)
+    writeFileSync(join(group, file), none)
+  }
+}
+
+/** Only the soft limit: raising the hard one again takes a capability that root of a container lacks. */
+async function rlimited(
+  pid: number | undefined,
+  what: string,
+  value: (pid: number) => number,
+  forMs: number,
+): Promise<void> {
+  if (!pid) return
+  try {
+    const before = /Max (?:open files|address space) +(\S+)/.exec(
+      readFileSync(`/proc/${pid}/limits`, 'utf8')
+        .split('\n')
+        .find((line) => line.startsWith(what === 'as' ? 'Max address' : 'Max open'))!,
+    )![1]!
+    const set = (soft: string) => spawnSync('prlimit', [`--pid=${pid}`, `--${what}=${soft}:`], { stdio: 'ignore' })
+    set(String(value(pid)))
+    await sleep(forMs)
+    set(before)
+  } catch {} // dead
+}
+
+function groupOf({ territory }: Ground, file: string): string | undefined {
+  return territory.groups.find((group) => existsSync(join(group, file)))
+}
+
+function numberIn(ground: Ground, file: string): number {
+  const group = groupOf(ground, file)
+  return group ? Number(readFileSync(join(group, file), 'utf8')) : 0
+}
+
+function ended(child: ChildProcess): Promise<void> {
+  return new Promise((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null) resolve()
+    else child.once('exit', () => resolve()).once('error', () => resolve())
+  })
+}
