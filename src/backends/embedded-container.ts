@@ -241,7 +241,7 @@ export class EmbeddedContainer implements BackendContainer {
       ...(author === undefined ? {} : { author }),
       ...(signal ? { signal } : {}),
     })
-    if (temporary) this.#images.keepNoLonger(reference)
+    if (temporary) await this.#images.keepNoLonger(reference)
     return id
   }
 

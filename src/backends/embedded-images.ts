@@ -12,8 +12,6 @@ const NANOSECONDS_PER_MS = 1_000_000
 
 export class EmbeddedImages {
   readonly #engine: Engine
-  /** Names that go with the session. */
-  readonly #temporary = new Set<string>()
 
   constructor(engine: Engine) {
     this.#engine = engine
@@ -53,17 +51,16 @@ export class EmbeddedImages {
       ...(onLine ? { onEvent: (event) => tellLines(event, onLine) } : {}),
       ...(signal ? { signal } : {}),
     })
-    if (request.temporary) this.keepNoLonger(tag)
+    if (request.temporary) await this.keepNoLonger(tag)
     return toFacts(image)
   }
 
   /** The name goes at the end of the session. */
-  keepNoLonger(reference: string): void {
-    this.#temporary.add(reference)
+  keepNoLonger(reference: string): Promise<void> {
+    return this.#engine.images.forgetAtEnd(reference)
   }
 
   async remove(reference: string): Promise<void> {
-    this.#temporary.delete(reference)
     try {
       await this.#engine.images.remove(reference)
     } catch (error) {
@@ -72,8 +69,8 @@ export class EmbeddedImages {
   }
 
   /** Forgets temporary names. What cannot be removed stays for `prune`. */
-  async close(): Promise<void> {
-    await Promise.allSettled([...this.#temporary].map((reference) => this.remove(reference)))
+  close(): Promise<void> {
+    return this.#engine.images.forgetTemporary()
   }
 }
 

@@ -94,7 +94,8 @@ export class ImageService {
   }
 
   /** All images, the newest first. */
-  list(options: FindOptions = {}): Promise<StoredImage[]> {
+  async list(options: FindOptions = {}): Promise<StoredImage[]> {
+    await this.#context.store.temporaryNames.forgetEnded()
     return this.#context.store.images.list(options)
   }
 
@@ -218,7 +219,8 @@ export class ImageService {
   }
 
   /** Removes images without a name, or all that no container uses, and what only they needed. */
-  prune(options: Omit<PruneOptions, 'user'> = {}): Promise<Pruned> {
+  async prune(options: Omit<PruneOptions, 'user'> = {}): Promise<Pruned> {
+    await this.#context.store.temporaryNames.forgetEnded()
     return this.#context.store.prune({ ...options, user: this.#context.user })
   }
 
@@ -243,6 +245,18 @@ export class ImageService {
   async bootstrap(reference: string, options: BootstrapOptions = {}): Promise<StoredImage> {
     const { bootstrap } = await import('./bootstrap.js')
     return bootstrap(this.#context, reference, options)
+  }
+
+  /** The name goes with this session, however that ends. @internal */
+  async forgetAtEnd(reference: string): Promise<void> {
+    const { temporaryNames } = this.#context.store
+    const [{ id }] = await Promise.all([this.get(reference), temporaryNames.forgetEnded()])
+    await temporaryNames.add(reference, id)
+  }
+
+  /** Takes away what `forgetAtEnd` was called for. @internal */
+  forgetTemporary(): Promise<void> {
+    return this.#context.store.temporaryNames.forgetOwn()
   }
 
   /** For starts: what is remembered of an image. @internal */

@@ -273,10 +273,10 @@ export const deeds: Readonly<Record<string, (circumstances: Circumstances) => Pr
   async commit({ engine, tag, signal }) {
     const container = await engine.start({ image: base, command: ['sleep', '1000'] })
     try {
-      await container.exec(sh(`echo ${tag} >/committed`), within())
+      const written = await container.exec(sh(`echo ${tag} >/committed && test -s /committed`), within())
       const image = await container.commit({ reference: `chaos-committed:${tag}`, signal })
       const { exitCode, stdout, isTruncated } = await engine.run({ image: image.id, command: ['cat', '/committed'] })
-      if (exitCode === 0 && !isTruncated) expect('a committed file', stdout, `${tag}\n`)
+      if (written.exitCode === 0 && exitCode === 0 && !isTruncated) expect('a committed file', stdout, `${tag}\n`)
       await engine.images.remove(`chaos-committed:${tag}`)
     } finally {
       await container.remove({ force: true })

@@ -44,6 +44,7 @@ export interface Tormented {
   readonly launcher: number | undefined
 }
 
+/** Calls that a kernel can refuse, and how. Not waitpid or close: no kernel fails those for want of something, and what they would have done is then lost. */
 const ERRNOS: Readonly<Record<string, readonly string[]>> = {
   // What makes things in a file system.
   'openat,openat2,mkdirat,renameat,renameat2,linkat,symlinkat,mknodat,ftruncate,fallocate,fchownat,fchmodat,setxattr,fsetxattr,copy_file_range':
@@ -59,7 +60,7 @@ const ERRNOS: Readonly<Record<string, readonly string[]>> = {
   'bind,listen,connect,sendto,sendmsg,recvmsg,recvfrom,setsockopt': ['ENOBUFS', 'ENOMEM', 'EINTR', 'ECONNRESET'],
   'read,write,writev,readv,pread64,pwrite64,splice,sendfile': ['EIO', 'EINTR', 'ENOSPC', 'EAGAIN'],
   'mmap,brk,mremap': ['ENOMEM'],
-  'setns,unshare,epoll_ctl,timerfd_settime,ioctl,prctl,waitid,wait4': ['ENOMEM', 'EPERM', 'EINTR'],
+  'setns,unshare,epoll_ctl,timerfd_settime,ioctl,prctl': ['ENOMEM', 'EPERM', 'EINTR'],
 }
 
 export const hasStrace = existsSync('/usr/bin/strace')

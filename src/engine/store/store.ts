@@ -8,6 +8,7 @@
  *     refs/…                    one file a name
  *     cache/                    what can be made again: build cache, prepared states, digests of files
  *     locks/, gc.lock           held by the kernel for whom the warden serves; files without meaning otherwise
+ *     temporary/<session>       names of images that go with a session
  *     sessions/<id>/            what a session is writing; gone with it
  *
  * Writers work under temporary names and rename, so no reader ever sees a half-written file.
@@ -28,6 +29,7 @@ import { PreparedStates } from './prepared.js'
 import { type Pruned, type PruneOptions, prune } from './prune.js'
 import { sweep } from './sweep.js'
 import { TarTrees } from './tar-trees.js'
+import { TemporaryNames } from './temporary-names.js'
 import { type StoreUsage, usage } from './usage.js'
 import { type Verification, type VerifyOptions, verify } from './verify.js'
 import { Writing } from './writing.js'
@@ -77,6 +79,7 @@ export class Store {
   readonly tars: TarTrees
   readonly images: Images
   readonly prepared: PreparedStates
+  readonly temporaryNames: TemporaryNames
   readonly #writing: Writing
 
   /** Without a session it is for reading; writing then throws TypeError. Call `prepare` before a session opens in it. */
@@ -89,6 +92,7 @@ export class Store {
     this.prepared = new PreparedStates(this.disk)
     this.#writing = new Writing(this.disk)
     this.images = new Images(this.disk, this.blobs, this.layers, this.#writing, (removed) => this.#sweepAfter(removed))
+    this.temporaryNames = new TemporaryNames(this.disk, (reference, id) => this.#forgetName(reference, id))
   }
 
   /** Makes what is missing. Idempotent. */
@@ -156,6 +160,12 @@ export class Store {
     const isSame = after.mtimeNs === mtimeNs && after.size === size
     if (isSame && this.disk.isWritable) await this.disk.replaceFile(entry, digest)
     return digest
+  }
+
+  async #forgetName(reference: string, id: string): Promise<void> {
+    const image = await this.images.resolve(reference)
+    // What cannot be removed now is without a name, and `prune` takes it.
+    if (image?.id === id) await this.images.remove(reference).catch(() => {})
   }
 
   /** What an image that was removed leaves behind; left to the next `prune` when somebody is writing. */
