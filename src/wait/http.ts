@@ -2,6 +2,7 @@
 
 import type { IncomingMessage } from 'node:http'
 import type { RequestOptions } from 'node:https'
+import { isIP } from 'node:net'
 import { clearTimeout, setTimeout } from '../engine/clock.js'
 import { MayflyError } from '../engine/errors.js'
 import { retryUntil } from './retry.js'
@@ -193,13 +194,27 @@ export class HttpWaitStrategy extends AbstractWaitStrategy {
     return undefined
   }
 
+  /** Asking the system for `localhost` would take a thread and keep what asked, which Jest's `--detectLeaks` finds. */
   private async ask(url: URL, signal: AbortSignal): Promise<Answer> {
+    if (url.hostname !== 'localhost') return this.askAt(url.hostname, url, signal)
+    const isRefused = (error: unknown) => (error as NodeJS.ErrnoException).code === 'ECONNREFUSED'
+    return this.askAt('127.0.0.1', url, signal).catch((error) => {
+      if (!isRefused(error)) throw error
+      return this.askAt('::1', url, signal).catch((other) => {
+        throw isRefused(other) ? error : other
+      })
+    })
+  }
+
+  private async askAt(address: string, url: URL, signal: AbortSignal): Promise<Answer> {
     const { request } = url.protocol === 'https:' ? await import('node:https') : await import('node:http')
     return new Promise((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined
       const options = {
+        hostname: bare(address),
+        ...(isIP(bare(url.hostname)) ? {} : { servername: url.hostname }),
         method: this.method,
-        headers: this.headers,
+        headers: { Host: url.host, ...this.headers },
         agent: false as const, // a connection of its own, which is closed afterwards: nothing stays open
         ...(this.tls || {}),
       }
@@ -236,6 +251,11 @@ export class HttpWaitStrategy extends AbstractWaitStrategy {
   protected override hint(): string {
     return this.last
   }
+}
+
+/** An IPv6 address without the brackets that it has in a URL. */
+function bare(hostname: string): string {
+  return hostname.replace(/^\[|\]$/g, '')
 }
 
 function refuse(field: string, value: unknown, reason: string): never {

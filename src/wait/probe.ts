@@ -1,6 +1,6 @@
 /** Waiting for a server that listens before it serves: a few bytes of its protocol tell. */
 
-import { connect, type LookupFunction } from 'node:net'
+import { connect } from 'node:net'
 import { clearTimeout, setTimeout } from '../engine/clock.js'
 import { retryUntil } from './retry.js'
 import { AbstractWaitStrategy, type WaitControl, type WaitTarget } from './strategy.js'
@@ -36,26 +36,22 @@ export class ProbeWaitStrategy extends AbstractWaitStrategy {
   }
 
   protected async ask(target: WaitTarget, signal: AbortSignal): Promise<boolean> {
-    const answer = await exchange(target.getHost(), target.getMappedPort(this.port), this.probe.request, signal)
-    return answer !== undefined && this.probe.isReady(answer)
+    const host = target.getHost()
+    for (const address of host === 'localhost' ? LOOPBACK : [host]) {
+      const answer = await exchange(address, target.getMappedPort(this.port), this.probe.request, signal)
+      if (answer !== undefined) return this.probe.isReady(answer)
+    }
+    return false
   }
 }
 
-const LOOPBACK = [
-  { address: '127.0.0.1', family: 4 },
-  { address: '::1', family: 6 },
-]
-
-/** For `localhost`: asking the system takes a thread, and keeps what asked, which Jest's `--detectLeaks` finds. */
-const lookUpLoopback: LookupFunction = (_host, { all }, done) => {
-  if (all) done(null, LOOPBACK)
-  else done(null, '127.0.0.1', 4)
-}
+/** Asking the system for `localhost` takes a thread and keeps what asked, which Jest's `--detectLeaks` finds. */
+const LOOPBACK = ['127.0.0.1', '::1']
 
 /** The first bytes of the answer; undefined when there is none. Never rejects: an abort is for the caller to see. */
 function exchange(host: string, port: number, request: Uint8Array, signal: AbortSignal): Promise<Buffer | undefined> {
   return new Promise((resolve) => {
-    const socket = connect({ host, port, noDelay: true, ...(host === 'localhost' ? { lookup: lookUpLoopback } : {}) })
+    const socket = connect({ host, port, noDelay: true })
     const end = (answer?: Buffer) => {
       clearTimeout(timer)
       signal.removeEventListener('abort', onAbort)
