@@ -41,7 +41,7 @@ const get = (web) => new Promise((resolve, reject) => {
 const files = (kind: Kind) => {
   const head = [
     load(kind, 'http', 'node:http'),
-    load(kind, '{ GenericContainer }', 'mayfly'),
+    load(kind, '{ GenericContainer, Wait }', 'mayfly'),
     load(kind, '{ shareContainers, useContainer, useContainers }', 'mayfly/jest'),
     HELPERS,
   ].join('')
@@ -66,7 +66,7 @@ test('has a container that nobody stops', async () => {
 `,
     'teardown.js': `${load(kind, 'shared', './shared.js')}${main}() => shared.teardown()\n`,
     'passes.test.js': `${head}${load(kind, 'shared', './shared.js')}
-const one = useContainer(says('one'))
+const one = useContainer(says('one').withWaitStrategy(Wait.forHttp('/', 80)))
 const { two, three } = useContainers({ two: says('two'), three: says('three') }, { scope: 'test' })
 const ids = new Set()
 const inEnvironment = process.env.IN_ENVIRONMENT === '1'
