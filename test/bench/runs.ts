@@ -20,15 +20,14 @@ export function readRun(path: string): MeasuredRun {
   return run
 }
 
-/** Parts of one run. A row (by what it measures, and its goal) that two of them have is taken from the later one. Throws RangeError when they are of different machines. */
+/** Parts of one run, one after the other. Throws RangeError when they are of different machines. */
 export function mergeRuns(runs: readonly MeasuredRun[]): MeasuredRun {
   const abouts = [...new Set(runs.map(({ about }) => about))]
   if (abouts.length !== 1)
     throw new RangeError(`These are not of one machine with one set of rivals: ${abouts.join(' / ')}`)
-  const rows = new Map(runs.flatMap(({ rows }) => rows.map((row) => [`${row.what}\0${row.goal}`, row] as const)))
   return {
     about: abouts[0]!,
-    rows: [...rows.values()],
+    rows: runs.flatMap(({ rows }) => rows),
     samples: Object.assign({}, ...runs.map(({ samples }) => samples)),
   }
 }
