@@ -2,7 +2,8 @@
  * A place where other container engines can run for real without changing the host: network, mount, pid and cgroup
  * namespaces of their own, /etc, /opt and /var/lib under overlays, /run fresh, control groups below our own.
  *
- * Needs root. Its first process is the namespaces' init: when that is killed, the kernel ends and unmounts everything.
+ * Needs root. Its first process is the namespaces' init: when that ends, the kernel ends and unmounts everything. It ends with whoever
+ * opened the sandbox, also by SIGKILL; the directory and the empty groups that are left then go when the next one is opened.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -22,7 +23,7 @@ export interface Sandbox {
   [Symbol.dispose](): void
 }
 
-/** In the namespaces: what a daemon would change of the host is hidden from it, then init waits to be killed. */
+/** In the namespaces: what a daemon would change of the host is hidden from it, then init waits for the end of its stdin, which the opener holds. */
 const SETUP = `
 set -e
 mount -n -t tmpfs -o mode=755 tmpfs /run
@@ -52,19 +53,21 @@ else
 fi
 ip link set lo up
 echo ready
-while :; do sleep 1000 & wait $!; done
+cat > /dev/null
 `
 
 /** Makes a sandbox. `name` is put in the names of its directory and its control groups. */
 export async function openSandbox(name: string): Promise<Sandbox> {
-  const directory = await mkdtemp(join(tmpdir(), `mayfly-${name}-`))
-  const groups = makeGroups(`mayfly-${name}-${process.pid}`)
+  removeAbandoned(name)
+  const own = `mayfly-${name}-${process.pid}`
+  const directory = await mkdtemp(join(tmpdir(), `${own}-`))
+  const groups = makeGroups(own)
   const hierarchies =
     groups.length === 1 && groups[0]!.hierarchy === 'unified' ? ['v2'] : groups.map((g) => g.hierarchy)
   const join_ = groups.map((group) => `echo 0 > '${group.path}/cgroup.procs'`).join(' && ')
   const unshare = 'unshare --net --mount --pid --cgroup --ipc --fork --kill-child --mount-proc --propagation private'
   const outer = spawn('sh', ['-c', `${join_} && exec ${unshare} sh -c "$0" sh "$@"`, SETUP, ...hierarchies], {
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   })
   // Synchronous, so that it can be done at the exit of this process as well.
   const close = () => {
@@ -95,28 +98,46 @@ export interface Group {
   readonly path: string
 }
 
+/** What sandboxes of that name have left whose openers were killed. */
+function removeAbandoned(name: string): void {
+  const isAbandoned = (entry: string) => {
+    const [, pid] = new RegExp(`^mayfly-${name}-(\\d+)(?:-|$)`).exec(entry) ?? []
+    return pid !== undefined && !existsSync(`/proc/${pid}`)
+  }
+  for (const { hierarchy, parent } of ownGroups()) {
+    const abandoned = readdirSync(parent).filter(isAbandoned)
+    removeGroups(abandoned.map((entry) => ({ hierarchy, path: join(parent, entry) })))
+  }
+  for (const entry of readdirSync(tmpdir()).filter(isAbandoned))
+    rmSync(join(tmpdir(), entry), { recursive: true, force: true })
+}
+
 /** One group in each hierarchy, below the one that this process is in. */
 export function makeGroups(name: string): Group[] {
+  return ownGroups().map(({ hierarchy, parent }) => {
+    const path = join(parent, name)
+    mkdirSync(path)
+    if (existsSync(join(path, 'cpuset.mems')) && hierarchy !== 'unified') {
+      for (const file of ['cpuset.cpus', 'cpuset.mems'])
+        writeFileSync(join(path, file), readFileSync(join(parent, file)))
+    }
+    return { hierarchy, path }
+  })
+}
+
+/** The group in each hierarchy that this process is in. */
+function ownGroups(): { readonly hierarchy: string; readonly parent: string }[] {
   const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
-  const groups: Group[] = []
-  for (const line of readFileSync('/proc/self/cgroup', 'utf8').trim().split('\n')) {
+  const lines = readFileSync('/proc/self/cgroup', 'utf8').trim().split('\n')
+  return lines.flatMap((line) => {
     const [, controllers = '', own = ''] = /^\d+:([^:]*):(.*)$/.exec(line) ?? []
     const mount = mounts.find((text) =>
       controllers
         ? / - cgroup /.test(text) && text.split(/[ ,]/).includes(controllers.split(',')[0]!)
         : / - cgroup2 /.test(text),
     )
-    if (!mount) continue
-    const parent = join(mount.split(' ')[4]!, own)
-    const path = join(parent, name)
-    mkdirSync(path)
-    groups.push({ hierarchy: controllers || 'unified', path })
-    if (existsSync(join(path, 'cpuset.mems')) && controllers) {
-      for (const file of ['cpuset.cpus', 'cpuset.mems'])
-        writeFileSync(join(path, file), readFileSync(join(parent, file)))
-    }
-  }
-  return groups
+    return mount ? [{ hierarchy: controllers || 'unified', parent: join(mount.split(' ')[4]!, own) }] : []
+  })
 }
 
 /** The processes in them are dead or dying; a group is busy until the last has gone. */
