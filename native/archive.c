@@ -235,7 +235,7 @@ void archive_open(struct connection *c, const struct request *r)
 	if (VERBS[i].run == reap && archive_below_home(request_get(r, "target")))
 		overlay_forget(request_get(r, "target"));
 	if (f.error)
-		job_refuse(c, r, &f);
+		connection_refuse(c, r->seq, &f);
 	else
 		job_open(c, r, containers, VERBS[i].run);
 }

@@ -19,21 +19,6 @@ static struct watch listener;
 /* A connection that has not said yet what it is for. Exactly the request's bytes are read: what follows is the job's. */
 struct waiting { char *bytes; size_t length, needed; char prefix[12]; size_t prefix_length; };
 
-static void refuse(struct connection *c, uint64_t seq, const struct fault *f)
-{
-	struct json j = {0};
-	json_begin(&j);
-	json_number(&j, "seq", (int64_t)seq);
-	json_bool(&j, "ok", false);
-	json_fault(&j, f);
-	json_end(&j);
-	c->gone = connection_free;
-	c->drained = NULL;
-	connection_send(c, j.text, j.length);
-	json_free(&j);
-	connection_end(c);
-}
-
 static void accept_reply(struct connection *c, uint64_t seq)
 {
 	struct json j = {0};
@@ -70,7 +55,7 @@ static void open_log(struct connection *c, const struct request *r, bool attach)
 	else if (request_number(r, "since", 0, &since) < 0 || request_number(r, "until", 0, &until) < 0 || request_number(r, "tail", -1, &tail) < 0)
 		fault(&f, "request", "since, until, tail", EINVAL, "numbers are needed");
 	if (f.error) {
-		refuse(c, r->seq, &f);
+		connection_refuse(c, r->seq, &f);
 		return;
 	}
 	struct log_query query = {
@@ -99,7 +84,7 @@ static void dispatch(struct connection *c, struct waiting *w)
 	c->gone = connection_free;
 	if (request_parse(w->bytes, w->needed, &r) < 0) {
 		fault(&f, "request", "bulk", errno, "malformed request");
-		refuse(c, 0, &f);
+		connection_refuse(c, 0, &f);
 	} else if (!strcmp(r.verb, "logs") || !strcmp(r.verb, "attach"))
 		open_log(c, &r, r.verb[0] == 'a');
 	else if (!strcmp(r.verb, "exec")) {
@@ -117,7 +102,7 @@ static void dispatch(struct connection *c, struct waiting *w)
 		transfer_open(c, &r);
 	else {
 		fault(&f, "request", r.verb, EINVAL, "unknown verb");
-		refuse(c, r.seq, &f);
+		connection_refuse(c, r.seq, &f);
 	}
 	request_free(&r);
 	free(w->bytes);

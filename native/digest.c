@@ -58,10 +58,5 @@ static int run(struct job *job, struct fault *f)
 
 void digest_open(struct connection *c, const struct request *r)
 {
-	struct fault f = {0};
-	struct container *of = request_get(r, "id") ? job_container(r, "id", &f) : NULL;
-	if (f.error)
-		job_refuse(c, r, &f);
-	else
-		job_open(c, r, (struct container *[JOB_CONTAINERS]){of}, run);
+	job_open_reading(c, r, run);
 }

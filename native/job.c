@@ -43,21 +43,6 @@ struct container *job_container(const struct request *r, const char *key, struct
 	return NULL;
 }
 
-void job_refuse(struct connection *c, const struct request *r, const struct fault *f)
-{
-	struct json j = {0};
-	json_begin(&j);
-	json_number(&j, "seq", (int64_t)r->seq);
-	json_bool(&j, "ok", false);
-	json_fault(&j, f);
-	json_end(&j);
-	c->gone = connection_free;
-	c->drained = NULL;
-	connection_send(c, j.text, j.length);
-	json_free(&j);
-	connection_end(c);
-}
-
 static _Noreturn void work(struct job *, job_run *);
 
 void job_open(struct connection *c, const struct request *r, struct container *const containers[JOB_CONTAINERS], job_run *run)
@@ -75,7 +60,7 @@ void job_open(struct connection *c, const struct request *r, struct container *c
 		struct fault f = {0};
 		fault(&f, "archive", r->verb, held ? errno : ENOMEM, NULL);
 		free(held);
-		job_refuse(c, r, &f);
+		connection_refuse(c, r->seq, &f);
 		return;
 	}
 	held->pid = pid;
@@ -84,6 +69,16 @@ void job_open(struct connection *c, const struct request *r, struct container *c
 			container_hold(containers[i], 1);
 	child_add(&held->child, pid, ended);
 	connection_free(c);
+}
+
+void job_open_reading(struct connection *c, const struct request *r, job_run *run)
+{
+	struct fault f = {0};
+	struct container *of = request_get(r, "id") ? job_container(r, "id", &f) : NULL;
+	if (f.error)
+		connection_refuse(c, r->seq, &f);
+	else
+		job_open(c, r, (struct container *[JOB_CONTAINERS]){of}, run);
 }
 
 /* -- the job's side ------------------------------------------------------------------------------------------------------- */

@@ -25,10 +25,10 @@ typedef int job_run(struct job *, struct fault *);
 
 /* Takes the connection over and forks. The containers are held until the process is gone. */
 void job_open(struct connection *, const struct request *, struct container *const containers[JOB_CONTAINERS], job_run *);
+/* The same for a job that reads the container of the request's key `id`, if it has one; refuses what has no root. */
+void job_open_reading(struct connection *, const struct request *, job_run *);
 /* The container of this key of the request, which must have a root; NULL with the fault. */
 struct container *job_container(const struct request *, const char *key, struct fault *);
-/* Tells a fault instead of doing the job. */
-void job_refuse(struct connection *, const struct request *, const struct fault *);
 
 /* Sends the reply now: what follows are bytes, and a notice at the end. */
 int job_accept(struct job *, struct fault *);

@@ -78,7 +78,7 @@ static void refuse(struct lock *l, int error, const char *why)
 	struct fault f = {0};
 	fault(&f, "lock", l->path, error, why);
 	free_lock(l);
-	job_refuse(c, &r, &f);
+	connection_refuse(c, r.seq, &f);
 }
 
 static void accept_lock(struct lock *l)
@@ -192,7 +192,7 @@ void lock_open(struct connection *c, const struct request *r)
 	else if (!(l = calloc(1, sizeof(*l) + strlen(path) + 1)))
 		fault(&f, "lock", path, ENOMEM, NULL);
 	if (!l) {
-		job_refuse(c, r, &f);
+		connection_refuse(c, r->seq, &f);
 		return;
 	}
 	*l = (struct lock){.connection = c, .seq = r->seq, .fd = -1, .operation = shared ? LOCK_SH : LOCK_EX};

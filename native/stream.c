@@ -211,6 +211,21 @@ void connection_free(struct connection *c)
 	free(c);
 }
 
+void connection_refuse(struct connection *c, uint64_t seq, const struct fault *f)
+{
+	struct json j = {0};
+	json_begin(&j);
+	json_number(&j, "seq", (int64_t)seq);
+	json_bool(&j, "ok", false);
+	json_fault(&j, f);
+	json_end(&j);
+	c->gone = connection_free;
+	c->drained = NULL;
+	connection_send(c, j.text, j.length);
+	json_free(&j);
+	connection_end(c);
+}
+
 /* -- feeding a process ------------------------------------------------------------------------------------------------- */
 
 void feed_init(struct feed *feed, int fd, bool terminal)

@@ -30,6 +30,8 @@ bool connection_busy(const struct connection *);     /* output is waiting */
 void connection_end(struct connection *);            /* gone is called once everything is sent */
 void connection_close(struct connection *);          /* now; gone is not called */
 void connection_free(struct connection *);           /* a gone callback for a connection that nobody owns */
+/* Answers the request of this number with a fault, and ends. The connection has no owner any more. */
+void connection_refuse(struct connection *, uint64_t seq, const struct fault *);
 
 /* Writes to a process's stdin (a pipe or a terminal) what connections bring, one at a time. */
 struct feed {

@@ -673,7 +673,7 @@ void transfer_open(struct connection *c, const struct request *r)
 	if (into && request_get(r, "from"))
 		from = job_container(r, "from", &f);
 	if (f.error)
-		job_refuse(c, r, &f);
+		connection_refuse(c, r->seq, &f);
 	else
 		job_open(c, r, (struct container *[JOB_CONTAINERS]){into, from}, run);
 }

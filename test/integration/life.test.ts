@@ -555,7 +555,7 @@ describe.skipIf(why)('a container', () => {
     await using server = await sh('while :; do echo hello | nc -l -p 80; done', { name: 'server' })
     await server.waitForPort(80)
     await using client = await sh(
-      'i=0; while [ $i -lt 2000000 ]; do nc -w 1 server 80 > /dev/null && i=$((i+1)) && echo $i; done',
+      'i=0; while [ $i -lt 2000000 ]; do nc -w 1 server 80 > /dev/null 2>&1 && i=$((i+1)) && echo $i; done',
     )
     await client.waitForLog('1')
     const count = async () => Number((await client.logText({ tail: 1 })).trim())

@@ -7,6 +7,7 @@
  */
 
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { deleteTree } from '../archive.js'
@@ -112,6 +113,16 @@ export async function readSmallFile(path: string, maxBytes = 1024 * 1024): Promi
   try {
     const text = await readFile(path, 'utf8')
     return text.length <= maxBytes ? text : text.slice(0, maxBytes)
+  } catch (error) {
+    if (isAbsent(error)) return undefined
+    throw error
+  }
+}
+
+/** The text of a file that our own program has written, where waiting would cost more than the read; undefined when there is none. */
+export function readNow(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
   } catch (error) {
     if (isAbsent(error)) return undefined
     throw error

@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { MayflyError } from '../errors.js'
 import { isDigest, splitDigest } from '../image/digest.js'
 import { chainId as chainIdOf, chainIds, type Descriptor } from '../image/manifest.js'
-import { isAbsent, parseJson, type StoreDisk, writeError } from './disk.js'
+import { isAbsent, parseJson, readNow, type StoreDisk, writeError } from './disk.js'
 import { digestLayer, unpackLayer } from './layer-archive.js'
 import { alone, clearPlace, layerDamage, removeDirectory } from './layer-place.js'
 import { Once } from './once.js'
@@ -317,15 +317,6 @@ function isMarker(value: Record<string, unknown>): value is Record<string, unkno
     (value.boot === undefined || typeof value.boot === 'string') &&
     (value.treeDigest === undefined || isDigest(value.treeDigest))
   )
-}
-
-function readNow(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    if (isAbsent(error)) return undefined
-    throw error
-  }
 }
 
 let boot: string | undefined

@@ -10,10 +10,10 @@
  */
 
 import { createHash } from 'node:crypto'
-import { existsSync, lstatSync, readFileSync, utimesSync } from 'node:fs'
+import { existsSync, lstatSync, utimesSync } from 'node:fs'
 import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { isAbsent, parseJson, type StoreDisk, writeError } from './disk.js'
+import { isAbsent, parseJson, readNow, type StoreDisk, writeError } from './disk.js'
 import { alone, aloneAtOnce, clearPlace, removeDirectory } from './layer-place.js'
 import { bootId } from './layers.js'
 import { type Lock, takeLock, tryLock } from './lock.js'
@@ -234,13 +234,4 @@ export class PreparedStates {
 
 function nameOf(key: string): string {
   return createHash('sha256').update(key).digest('hex')
-}
-
-function readNow(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    if (isAbsent(error)) return undefined
-    throw error
-  }
 }
