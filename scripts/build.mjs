@@ -1,13 +1,14 @@
 // Builds the package: TypeScript to dist/, and the native program to native/build/.
 //
-//   dist/cjs/**   every module of the library, one to one, as CommonJS (Jest loads nothing else), with declarations
+//   dist/cjs/**   every module of the library, one to one, as CommonJS (Jest loads nothing else), with declarations; of those that are
+//                 always loaded together, the code lies in one file, dist/cjs/bundle/*, and the module only names its part
 //   dist/esm/**   for each entry an ES module with the same names, from dist/cjs; mayfly/vitest as it is, for Vitest is ES modules only
 //   dist/cli/**   the command line, commander included, on top of dist/cjs
 //
 //   dist/cjs/engine/vendor/**   what brings a package of others with it, bundled; loaded when needed
 //
 // There is one copy of the code: whoever imports and whoever requires it share one engine and the same error classes, and the package
-// is half as large. Modules stay separate files, so what is imported lazily is loaded lazily.
+// is half as large. What is imported lazily is loaded lazily.
 //
 // npm runs this as `prepare`, also when somebody installs from a git checkout.
 import { spawnSync } from 'node:child_process'
@@ -97,6 +98,91 @@ function buildNative() {
   run('make', ['--no-print-directory', '-s', '-C', 'native', '-j2'])
 }
 
+/**
+ * What is loaded together at `import 'mayfly'`, and at the first start. To find, read and compile a file costs node about 0.4 ms, whatever is in it, and
+ * every test file of every worker pays for each.
+ */
+const BUNDLES = { library: 'src/index.ts', engine: 'src/backends/embedded.ts' }
+
+/** Puts each bundle's modules into one file; what was their own file gives its exports from there. */
+async function bundleTogether() {
+  const bundled = new Set()
+  for (const [name, entry] of Object.entries(BUNDLES)) {
+    const others = new Set(bundled)
+    const own = await loadedWith(entry, others)
+    const file = `dist/cjs/bundle/${name}.js`
+    const source = own.map((module, i) => `export * as module${i} from './${module}'`).join('\n')
+    await build({
+      ...COMMONJS,
+      bundle: true,
+      packages: 'external',
+      stdin: { contents: source, resolveDir: root },
+      outfile: file,
+      plugins: [stayOutside(others, dirname(file))],
+      banner: { js: IMPORT_META_URL },
+    })
+    for (const [i, module] of own.entries()) {
+      await takeFrom(file, `module${i}`, module)
+      bundled.add(module)
+    }
+  }
+}
+
+/** The modules that a module loads when it is loaded, itself among them, but for the others. */
+async function loadedWith(entry, others) {
+  const plugins = [stayOutside(others, '')]
+  const { metafile } = await build({
+    ...COMMONJS,
+    bundle: true,
+    packages: 'external',
+    entryPoints: [entry],
+    outfile: 'x.js',
+    plugins,
+    write: false,
+    metafile: true,
+  })
+  return Object.keys(metafile.inputs).sort()
+}
+
+/** Leaves out of a bundle in a directory what is loaded lazily, and the others: both are asked for where they are. */
+function stayOutside(others, directory) {
+  return {
+    name: 'stay-outside',
+    setup({ onResolve }) {
+      onResolve({ filter: /^\.\.?\/.*\.js$/ }, ({ kind, path, resolveDir }) => {
+        const module = relative(root, resolve(resolveDir, path)).replace(/\.js$/, '.ts')
+        if (kind !== 'dynamic-import' && !others.has(module)) return undefined
+        return { path: relative(directory, built(module)), external: true }
+      })
+    },
+  }
+}
+
+/** The file that a source becomes in dist/cjs. */
+const built = (module) => module.replace(/^src/, 'dist/cjs').replace(/\.ts$/, '.js')
+
+/** Makes the file of a module one that gives what another file has under a name. */
+async function takeFrom(file, name, module) {
+  const { metafile } = await build({
+    ...ES_MODULE,
+    bundle: true,
+    plugins: [ownModulesStay],
+    packages: 'external',
+    entryPoints: [module],
+    outfile: 'x.js',
+    write: false,
+    metafile: true,
+  })
+  const { exports } = Object.values(metafile.outputs)[0]
+  const path = relative(dirname(built(module)), file)
+  // The second line is for node, which reads the names of CommonJS without running it.
+  const text = [
+    `module.exports = require('${path.startsWith('.') ? path : `./${path}`}').${name}`,
+    `0 && (module.exports = { ${exports.join(', ')} })`,
+  ]
+  writeFileSync(built(module), `${text.join('\n')}\n`)
+}
+
 /** The sources of what package.json exports. */
 function entries() {
   const { exports } = JSON.parse(readFileSync('package.json', 'utf8'))
@@ -140,6 +226,7 @@ async function buildTypeScript() {
     vitest.length > 0 &&
       build({ ...ES_MODULE, ...elsewhere, packages: 'external', entryPoints: vitest, outdir: 'dist/esm/vitest' }),
   ])
+  await bundleTogether()
   chmodSync('dist/cli/mayfly.js', 0o755)
   writeFileSync('dist/cjs/package.json', '{ "type": "commonjs" }\n')
   // xz-decompress has its terms in its first lines, which stay.
