@@ -38,6 +38,7 @@
 #include "probe.h"
 #include "scratch.h"
 #include "spawn.h"
+#include "spread.h"
 #include "warden.h"
 
 #ifndef MFD_EXEC
@@ -164,12 +165,15 @@ static int open_session(int *bulk, struct fault *f)
 	at.sessions_fd = open(sessions, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (at.sessions_fd < 0)
 		return fault(f, "upper", sessions, errno, NULL);
+	spread_children(at.sessions_fd);
 	/* The lock must be held before the directory has its name, or a sweeper could take it for a dead one. */
 	char young[32];
 	snprintf(young, sizeof(young), ".%s", at.id);
 	if (mkdirat(at.sessions_fd, young, 0700) < 0)
 		return fault(f, "upper", young, errno, NULL);
 	at.directory_fd = openat(at.sessions_fd, young, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (at.directory_fd >= 0)
+		spread_children(at.directory_fd);
 	at.lock_fd = at.directory_fd < 0 ? -1 : openat(at.directory_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (at.lock_fd < 0 || flock(at.lock_fd, LOCK_EX | LOCK_NB) < 0 || renameat(at.sessions_fd, young, at.sessions_fd, at.id) < 0)
 		return fault(f, "upper", at.directory, errno, "cannot lock the session's directory");
