@@ -172,11 +172,15 @@ static int open_session(int *bulk, struct fault *f)
 	if (mkdirat(at.sessions_fd, young, 0700) < 0)
 		return fault(f, "upper", young, errno, NULL);
 	at.directory_fd = openat(at.sessions_fd, young, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (at.directory_fd >= 0)
-		spread_children(at.directory_fd);
 	at.lock_fd = at.directory_fd < 0 ? -1 : openat(at.directory_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (at.lock_fd < 0 || flock(at.lock_fd, LOCK_EX | LOCK_NB) < 0 || renameat(at.sessions_fd, young, at.sessions_fd, at.id) < 0)
 		return fault(f, "upper", at.directory, errno, "cannot lock the session's directory");
+	/* Layers that node has made begin here; each has files enough to be worth a part of the disk. */
+	int store = mkdirat(at.directory_fd, "store", 0700) < 0 ? -1 : openat(at.directory_fd, "store", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (store < 0)
+		return fault(f, "upper", at.directory, errno, NULL);
+	spread_children(store);
+	close(store);
 	struct sockaddr_un name = {.sun_family = AF_UNIX};
 	snprintf(name.sun_path, sizeof(name.sun_path), "%.100s/s", at.directory);
 	*bulk = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

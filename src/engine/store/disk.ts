@@ -36,7 +36,7 @@ export class StoreDisk {
     return this.#session !== undefined
   }
 
-  /** A path that nobody uses, in the session's directory; nothing is there yet. */
+  /** A path that nobody uses, in the session's directory, where the launcher has made a place for it; nothing is there yet. */
   async temporary(): Promise<string> {
     this.#temporaries ??= makeDirectory(join(this.session.facts.session, 'store'))
     return join(await this.#temporaries, randomBytes(8).toString('hex'))
