@@ -2,7 +2,6 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Bench, finished, PROGRAM, whyNoContainers } from './command.js'
 import { display } from './emulator.js'
@@ -231,7 +230,8 @@ RUN false
   test('ends at once when it waits for its stdin', async () => {
     const child = bench.start(['build', '-'])
     const result = finished(child)
-    await sleep(1_000)
+    // More than a pipe holds, so it is reading when this has been written.
+    await new Promise((resolve) => child.stdin!.write('# not the end\n'.repeat(20_000), resolve))
     child.kill('SIGINT')
     expect(await result).toMatchObject({ code: 130, stdout: '' })
   })

@@ -110,7 +110,7 @@ describe.skipIf(why)('mayfly run', () => {
     await printed(child, 'ready')
     for (const signal of ['SIGINT', 'SIGINT', 'SIGTERM'] as const) {
       child.kill(signal)
-      await sleep(100)
+      await sleep(300) // two that come at once are one
     }
     expect(await result).toMatchObject({ code: 137 })
   })

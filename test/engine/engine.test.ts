@@ -119,8 +119,8 @@ describe.skipIf(why)('an engine', () => {
 
     test('ends with its program, whoever else holds its output open', async () => {
       const started = performance.now()
-      expect(await sh('sleep 5 & echo hi')).toMatchObject({ stdout: 'hi\n' })
-      expect(performance.now() - started).toBeLessThan(2_000)
+      expect(await sh('sleep 100 & echo hi')).toMatchObject({ stdout: 'hi\n' })
+      expect(performance.now() - started).toBeLessThan(20_000)
     })
 
     test('runs many at once', async () => {
@@ -311,7 +311,8 @@ describe.skipIf(why)('an engine', () => {
       await container.waitForLog('ready')
       const started = performance.now()
       expect(await container.stop({ timeoutMs: 100 })).toMatchObject({ exitCode: 137, signal: 'SIGKILL' })
-      expect(performance.now() - started).toBeLessThan(2_000)
+      // Ten seconds is what a stop waits when nobody says otherwise.
+      expect(performance.now() - started).toBeLessThan(8_000)
       expect(container.state).toBe('removed')
     })
 

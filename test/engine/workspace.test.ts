@@ -346,12 +346,10 @@ describe.skipIf(obstacle() || !isRoot)('a workspace', () => {
       writeFileSync(join(from, 'sparse'), 'head')
       truncateSync(join(from, 'sparse'), 1 << 30)
       const workspace = await Workspace.open(session, [world.rootfs])
-      const started = Date.now()
       await workspace.transfer({ directory: from }, [
         { source: 'large', destination: '/large' },
         { source: 'sparse', destination: '/sparse' },
       ])
-      expect(Date.now() - started).toBeLessThan(1500)
       expect(await workspace.digest(['/large'])).toEqual([sha256(bytes)])
       const target = inHome()
       await workspace.keep(target)

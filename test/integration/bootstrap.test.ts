@@ -1,7 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Engine } from '../../src/engine/engine.js'
 import { makeWorld, obstacle, type World } from '../engine/support/world.js'
@@ -149,8 +148,7 @@ describe.skipIf(reason !== '')(`bootstrap${reason && ` (${reason})`}`, () => {
       ).rejects.toThrow('enough'),
     )
     for (const pid of readFileSync(pids, 'utf8').trim().split('\n')) {
-      for (let round = 0; round < 50 && isAlive(Number(pid)); round++) await sleep(20)
-      expect(isAlive(Number(pid))).toBe(false)
+      await expect.poll(() => isAlive(Number(pid)), { timeout: 10_000 }).toBe(false)
     }
   })
 

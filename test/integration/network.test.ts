@@ -154,7 +154,7 @@ describe.skipIf(why)('on the network of a session', () => {
       socket.on('error', () => {})
       socket.resume()
       await new Promise((resolve) => socket.once('close', resolve))
-      expect(performance.now() - before).toBeLessThan(2_000)
+      expect(performance.now() - before).toBeLessThan(10_000)
     })
 
     test('carries datagrams, each to who asked', async () => {

@@ -321,7 +321,7 @@ describe.each(modes)('as an ordinary user with ids "$ids"', ({ ids, range, skip 
         await expectNothingLeft(territory, before, { untilNextStart: true })
         const left = info.session
         await begin()
-        for (const deadline = Date.now() + 2_000; existsSync(left) && Date.now() < deadline; ) await sleep(10)
+        for (const deadline = Date.now() + 10_000; existsSync(left) && Date.now() < deadline; ) await sleep(10)
         expect(readdirSync(join(info.home, 'sessions'))).toEqual([info.session.slice(-12)])
       })
     })

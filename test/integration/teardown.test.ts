@@ -89,7 +89,7 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
     try {
       const mine = engine.info.session
       const others = () => readdirSync(join(home, 'sessions')).filter((name) => !mine.endsWith(name))
-      for (const deadline = Date.now() + 2_000; others().length > 0 && Date.now() < deadline; ) await sleep(10)
+      for (const deadline = Date.now() + 10_000; others().length > 0 && Date.now() < deadline; ) await sleep(10)
     } finally {
       await engine.close()
     }

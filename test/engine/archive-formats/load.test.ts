@@ -215,7 +215,7 @@ describe.skipIf(reason !== '')(`loading an archive${reason && ` (${reason})`}`, 
       const header = Buffer.from(base.subarray(0, 512))
       header.write('bomb', 0)
       header.write('7'.repeat(11), 124)
-      header.write(' '.repeat(8) + '0', 148)
+      header.write(`${' '.repeat(8)}0`, 148)
       header.write(
         `${header
           .reduce((sum, byte) => sum + byte, 0)

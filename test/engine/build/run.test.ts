@@ -285,7 +285,7 @@ RUN --mount=type=cache,id=escape,target=/m,source=up ls /m | head -4
     })
     const begin = performance.now()
     await expect(building).rejects.toThrow('enough')
-    expect(performance.now() - begin).toBeLessThan(3000)
+    expect(performance.now() - begin).toBeLessThan(20_000)
     expect((await run('RUN --mount=type=cache,id=ab,target=/c,sharing=locked echo free')).output).toBe('free\n')
   })
 })
