@@ -18,7 +18,7 @@ const why = obstacle()
 if (why) console.warn(`skipped: containers are not possible here: ${why}`)
 
 /** A refusal that takes longer has tried too much first. */
-const QUICK_MS = 2_000
+const QUICK_MS = 5_000
 
 describe.skipIf(why)('what is wrong is told and leaves nothing:', () => {
   let world: World
