@@ -9,16 +9,8 @@ import { formatMessage } from 'publint/utils'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Engine } from '../../src/engine/engine.js'
 import { makeWorld, obstacle, type World } from '../engine/support/world.js'
-import {
-  INSTALL_TIMEOUT_MS,
-  installProject,
-  manifest,
-  missingRegistry,
-  nodes,
-  type PackedFile,
-  pack,
-  run,
-} from './support/packed.js'
+import { INSTALL_TIMEOUT_MS } from './support/installed.js'
+import { installProject, manifest, missingRegistry, nodes, type PackedFile, pack, run } from './support/packed.js'
 
 const IMAGE = 'busybox:test'
 const MEGABYTE = 1_000_000
@@ -53,7 +45,7 @@ describe.skipIf(why)('the packed package', () => {
 
   /** Runs it once with each node, one after the other, which is what its own processes run on too. */
   async function onEveryNode(cwd: string, args: readonly string[], check: (text: string) => void): Promise<void> {
-    expect([...versions.keys()].sort()).toEqual([20, 22, 24])
+    expect([...versions.keys()].sort()).toEqual([20, 22, 24, 26])
     for (const [major, node] of versions) {
       const env = { IMAGE, MAYFLY_HOME: world.home, PATH: `${dirname(node)}:${process.env.PATH}`, NO_COLOR: '1' }
       const { exitCode, text } = await run(node, args, { cwd, env })

@@ -7,14 +7,12 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { Engine } from '../../src/engine/engine.js'
 import { obstacle } from '../engine/support/world.js'
 import {
+  copyServiceImages,
   missingServiceImages,
-  SERVICE_HOME,
   SERVICE_IMAGE_TIMEOUT_MS,
   type Service,
-  serviceImage,
 } from '../support/service-images.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -29,11 +27,7 @@ describe.skipIf(why)('npm run demo', () => {
 
   beforeAll(async () => {
     home = mkdtempSync(join(tmpdir(), 'mf-demo-'))
-    const built = await Promise.all(Object.values(IMAGES).map(serviceImage))
-    await using from = await Engine.open({ home: SERVICE_HOME, network: false })
-    await using to = await Engine.open({ home, network: false })
-    await to.images.load(from.images.save(built))
-    for (const [index, name] of Object.keys(IMAGES).entries()) await to.images.tag(built[index]!, name)
+    await copyServiceImages(home, IMAGES)
   }, SERVICE_IMAGE_TIMEOUT_MS)
   afterAll(() => home && rmSync(home, { recursive: true, force: true }))
 

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Engine } from '../../src/engine/engine.js'
 import { obstacle } from '../engine/support/world.js'
+import { INSTALL_TIMEOUT_MS } from '../package/support/installed.js'
 import { missingRegistry, root, run } from '../package/support/packed.js'
 import {
   missingServiceImages,
@@ -13,7 +14,7 @@ import {
   type Service,
   serviceImage,
 } from '../support/service-images.js'
-import { INSTALL_TIMEOUT_MS, installModules } from './support/runners.js'
+import { installModules } from './support/runners.js'
 
 const why = obstacle() || (await missingServiceImages()) || (await missingRegistry())
 if (why) console.warn(`skipped: the examples: ${why}`)

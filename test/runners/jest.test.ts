@@ -3,18 +3,11 @@ import { appendFileSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { obstacle } from '../engine/support/world.js'
+import { INSTALL_TIMEOUT_MS } from '../package/support/installed.js'
 import { missingRegistry } from '../package/support/packed.js'
 import { expectNothingLeft, type Leftovers, snapshotHost } from '../support/leftovers.js'
 import { openTerritory, type Territory } from '../support/territory.js'
-import {
-  IMAGE,
-  INSTALL_TIMEOUT_MS,
-  makeModules,
-  putImage,
-  runTests,
-  startTests,
-  writeFiles,
-} from './support/runners.js'
+import { IMAGE, makeModules, putImage, runTests, startTests, writeFiles } from './support/runners.js'
 
 const why = obstacle() || (process.getuid?.() === 0 ? await missingRegistry() : 'a territory needs root')
 if (why) console.warn(`skipped: mayfly/jest in real runs: ${why}`)

@@ -3,19 +3,11 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { obstacle } from '../engine/support/world.js'
-import { missingRegistry, nodes } from '../package/support/packed.js'
+import { INSTALL_TIMEOUT_MS, runtime } from '../package/support/installed.js'
+import { missingRegistry } from '../package/support/packed.js'
 import { expectNothingLeft, type Leftovers, snapshotHost } from '../support/leftovers.js'
 import { openTerritory, type Territory } from '../support/territory.js'
-import {
-  IMAGE,
-  INSTALL_TIMEOUT_MS,
-  makeModules,
-  putImage,
-  type Runner,
-  runTests,
-  startTests,
-  writeFiles,
-} from './support/runners.js'
+import { IMAGE, makeModules, putImage, type Runner, runTests, startTests, writeFiles } from './support/runners.js'
 
 const why = obstacle() || (process.getuid?.() === 0 ? await missingRegistry() : 'a territory needs root')
 if (why) console.warn(`skipped: mayfly/vitest in real runs: ${why}`)
@@ -115,7 +107,7 @@ describe.skipIf(why)('mayfly/vitest', () => {
   beforeAll(async () => {
     territory = await openTerritory()
     await putImage(join(territory.directory, 'home'))
-    node22 = (await nodes()).get(22)!
+    node22 = (await runtime('node22'))[0]!
     for (const runner of ['vitest3', 'vitest4', 'vitest5'] as const) {
       mkdirSync(join(territory.directory, runner))
       await makeModules(join(territory.directory, runner), runner)

@@ -65,3 +65,12 @@ async function buildService(service: Service): Promise<string> {
   )
   return tags[0]
 }
+
+/** Makes the images of services known as these references in a store of a test's own. */
+export async function copyServiceImages(home: string, services: Readonly<Record<string, Service>>): Promise<void> {
+  const built = await Promise.all(Object.values(services).map(serviceImage))
+  await using from = await Engine.open({ home: SERVICE_HOME, network: false })
+  await using to = await Engine.open({ home, network: false })
+  await to.images.load(from.images.save(built))
+  for (const [index, reference] of Object.keys(services).entries()) await to.images.tag(built[index]!, reference)
+}

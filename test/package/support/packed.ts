@@ -6,17 +6,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { withFileLock } from '../../support/file-lock.js'
+import { install, npm, type Runtime, runtime } from './installed.js'
 
 export const root = fileURLToPath(new URL('../../../', import.meta.url))
 export const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 
 const PROJECTS = fileURLToPath(new URL('../projects/', import.meta.url))
-/** Other versions of node, kept from run to run. */
-const NODES = join(tmpdir(), `mayfly-test-nodes-${process.getuid?.() ?? 0}`)
 const OTHER_ARCHITECTURE = process.arch === 'x64' ? 'arm64' : 'x64'
-const INSTALL = ['install', '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--no-package-lock']
-export const INSTALL_TIMEOUT_MS = 300_000
 
 const execute = promisify(execFile)
 
@@ -42,11 +38,6 @@ export async function run(
     if (typeof code !== 'number') throw error
     return { exitCode: code, text: stdout + stderr || message! }
   }
-}
-
-async function npm(args: readonly string[], cwd: string): Promise<string> {
-  const { stdout } = await execute('npm', args, { cwd, timeout: INSTALL_TIMEOUT_MS, maxBuffer: 2 ** 26 })
-  return stdout
 }
 
 /** Why nothing can be installed; undefined when npm's registry, or what npm has kept of it, will do. */
@@ -102,21 +93,13 @@ export async function installProject(name: string, tarball: string, packages: re
     path,
     JSON.stringify({ ...given, private: true, dependencies: { mayfly: 'file:mayfly.tgz', ...others } }),
   )
-  await npm(INSTALL, directory)
+  await install(directory)
   return directory
 }
 
 /** Paths of node by major version. Those that are not ours come from npm. */
 export async function nodes(): Promise<ReadonlyMap<number, string>> {
-  const ours = Number(process.versions.node.split('.')[0])
-  const others = [20, 22, 24].filter((major) => major !== ours)
-  const path = (major: number) => join(NODES, `node_modules/node${major}/bin/node`)
-  mkdirSync(NODES, { recursive: true })
-  await withFileLock(`${NODES}.lock`, INSTALL_TIMEOUT_MS, async () => {
-    if (others.every((major) => existsSync(path(major)))) return
-    writeFileSync(join(NODES, 'package.json'), '{ "private": true }')
-    const wanted = others.map((major) => `node${major}@npm:node-linux-${process.arch}@${major}`)
-    await npm([...INSTALL, '--no-save', ...wanted], NODES)
-  })
-  return new Map([[ours, process.execPath] as const, ...others.map((major) => [major, path(major)] as const)])
+  const majors = [20, 22, 24, 26]
+  const words = await Promise.all(majors.map((major) => runtime(`node${major}` as Runtime)))
+  return new Map(majors.map((major, index) => [major, words[index]![0]!] as const))
 }

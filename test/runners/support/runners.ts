@@ -1,7 +1,6 @@
 /** The real test runners, each version installed once on this machine, and projects in which they run against the built package. */
 
 import { spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import {
   cpSync,
@@ -13,12 +12,11 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Engine } from '../../../src/engine/engine.js'
 import { makeWorld } from '../../engine/support/world.js'
+import { installed } from '../../package/support/installed.js'
 import { type Output, root, run } from '../../package/support/packed.js'
-import { withFileLock } from '../../support/file-lock.js'
 
 export const RUNNERS = {
   vitest3: 'vitest@3.2.7',
@@ -30,30 +28,11 @@ export const RUNNERS = {
 export type Runner = keyof typeof RUNNERS | 'vitest4'
 
 export const IMAGE = 'busybox:test'
-export const INSTALL_TIMEOUT_MS = 300_000
 
-const CACHE = join(tmpdir(), `mayfly-test-runners-${process.getuid?.() ?? 0}`)
-const INSTALL = ['install', '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--no-package-lock']
-
-/** Resolves to a directory `node_modules` with the packages in it, each as `name@version`. */
-async function installed(packages: readonly string[]): Promise<string> {
-  const hash = createHash('sha256').update(packages.join(' ')).digest('hex').slice(0, 16)
-  const directory = join(CACHE, packages.length === 1 ? packages[0]!.replace('@', '-') : hash)
-  const done = join(directory, 'complete')
-  mkdirSync(directory, { recursive: true })
-  await withFileLock(`${directory}.lock`, INSTALL_TIMEOUT_MS, async () => {
-    if (existsSync(done)) return
-    writeFileSync(join(directory, 'package.json'), '{ "private": true }')
-    const { exitCode, text } = await run('npm', [...INSTALL, ...packages], { cwd: directory })
-    if (exitCode !== 0) throw new Error(`Cannot install ${packages.join(' ')}: ${text}`)
-    writeFileSync(done, '')
-  })
-  return join(directory, 'node_modules')
-}
-
-/** Gives a project its runner. */
-export async function makeModules(directory: string, runner: Runner): Promise<void> {
-  linkModules(directory, runner === 'vitest4' ? join(root, 'node_modules') : await installed([RUNNERS[runner]]))
+/** Gives a project its runner, and mayfly as it has been built, or as it lies in the directory of the package. */
+export async function makeModules(directory: string, runner: Runner, packed?: string): Promise<void> {
+  const source = runner === 'vitest4' ? join(root, 'node_modules') : await installed(RUNNERS[runner])
+  linkModules(directory, source, packed)
 }
 
 /** Gives a project what its package.json asks for. */
@@ -61,20 +40,22 @@ export async function installModules(directory: string): Promise<void> {
   const { dependencies = {}, devDependencies = {} } = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'))
   const all: Record<string, string> = { ...dependencies, ...devDependencies }
   const packages = Object.keys(all).filter((name) => name !== 'mayfly')
-  linkModules(directory, await installed(packages.sort().map((name) => `${name}@${all[name]}`)))
+  linkModules(directory, await installed(...packages.sort().map((name) => `${name}@${all[name]}`)))
 }
 
 /** Projects share packages; mayfly is a copy, so that it finds the project's runner and no other. */
-function linkModules(directory: string, source: string): void {
+export function linkModules(directory: string, source: string, packed?: string): void {
   const target = join(directory, 'node_modules')
-  mkdirSync(join(target, 'mayfly/native/build'), { recursive: true })
-  mkdirSync(join(target, '.bin'))
+  mkdirSync(join(target, '.bin'), { recursive: true })
   const link = (name: string) => symlinkSync(realpathSync(join(source, name)), join(target, name))
   for (const name of readdirSync(source)) if (name !== 'mayfly' && !name.startsWith('.')) link(name)
   const programs = existsSync(join(source, '.bin')) ? readdirSync(join(source, '.bin')) : []
   for (const name of programs) if (name !== 'mayfly') link(join('.bin', name))
-  for (const file of ['package.json', 'dist', 'native/build/mayfly-warden']) {
-    cpSync(join(root, file), join(target, 'mayfly', file), { recursive: true })
+  if (packed) cpSync(packed, join(target, 'mayfly'), { recursive: true })
+  else {
+    for (const file of ['package.json', 'dist', 'native/build/mayfly-warden']) {
+      cpSync(join(root, file), join(target, 'mayfly', file), { recursive: true })
+    }
   }
   symlinkSync('../mayfly/dist/cli/mayfly.js', join(target, '.bin/mayfly'))
 }
@@ -109,7 +90,7 @@ export interface RunOptions {
 }
 
 /** The words of a run, and its environment. */
-function commandOf(directory: string, runner: Runner, args: readonly string[], options: RunOptions) {
+export function commandOf(directory: string, runner: Runner, args: readonly string[], options: RunOptions) {
   const { node = process.execPath, nodeOptions = [], enter = [], env = {} } = options
   const program = join(directory, 'node_modules', PROGRAMS[runner.startsWith('jest') ? 'jest' : 'vitest'])
   return { words: [...enter, node, ...nodeOptions, program, ...args], env: { NO_COLOR: '1', ...env } }
@@ -128,8 +109,13 @@ export function runTests(
 /** A run that goes on: a watch mode, or one to be killed. */
 export function startTests(directory: string, runner: Runner, args: readonly string[], options: RunOptions = {}) {
   const { words, env } = commandOf(directory, runner, args, options)
+  return startProgram(words, directory, env)
+}
+
+/** Starts a program in a process group of its own. It does not learn that it runs in a test. */
+export function startProgram(words: readonly string[], cwd: string, env: NodeJS.ProcessEnv) {
   const { VITEST, VITEST_POOL_ID, VITEST_WORKER_ID, NODE_OPTIONS, NODE_ENV, CI, ...own } = process.env
-  const child = spawn(words[0]!, words.slice(1), { cwd: directory, env: { ...own, ...env }, stdio: 'pipe' })
+  const child = spawn(words[0]!, words.slice(1), { cwd, env: { ...own, ...env }, stdio: 'pipe', detached: true })
   let text = ''
   const heard: (() => void)[] = []
   const onData = (piece: Buffer) => {
