@@ -2,9 +2,10 @@ import { once } from 'node:events'
 import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import { type ContainerOptions, Engine, type EngineEvent, MayflyError } from '../../src/index.js'
-import { makeWorld, obstacle, type World } from './support/world.js'
+import { describe, expect, test, vi } from 'vitest'
+import { type ContainerOptions, type Engine, type EngineEvent, MayflyError } from '../../src/index.js'
+import { useEngine } from './support/own-engine.js'
+import { obstacle, type World } from './support/world.js'
 
 const why = obstacle()
 if (why) console.warn(`skipped: containers are not possible here: ${why}`)
@@ -17,19 +18,9 @@ describe.skipIf(why)('an engine', () => {
   let world: World
   let engine: Engine
 
-  beforeAll(async () => {
-    world = makeWorld()
-    engine = await Engine.open({ home: world.home })
-  })
-
-  afterAll(async () => {
-    await engine?.close()
-    world?.remove()
-  })
-
-  // Whatever a test forgot must not disturb the next one.
-  afterEach(async () => {
-    await Promise.all(engine.containers().map((container) => container.remove({ force: true })))
+  useEngine((own) => {
+    world = own.world
+    engine = own.engine
   })
 
   const options = (command: readonly string[], more: Partial<ContainerOptions> = {}): ContainerOptions => ({

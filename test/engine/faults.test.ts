@@ -1,9 +1,10 @@
 /** Faults on demand: that they happen, to whom they happen, and that they end. */
 
 import { connect } from 'node:net'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type Container, type ContainerOptions, Engine, type MayflyError } from '../../src/index.js'
-import { makeWorld, obstacle, type World } from './support/world.js'
+import { describe, expect, test } from 'vitest'
+import type { Container, ContainerOptions, Engine, MayflyError } from '../../src/index.js'
+import { ask, startNamed, useEngine } from './support/own-engine.js'
+import { obstacle, type World } from './support/world.js'
 
 const why = obstacle()
 if (why) console.warn(`skipped: containers are not possible here: ${why}`)
@@ -14,30 +15,15 @@ describe.skipIf(why)('a container at fault', () => {
   let world: World
   let engine: Engine
 
-  beforeAll(async () => {
-    world = makeWorld()
-    engine = await Engine.open({ home: world.home })
-  })
-
-  afterAll(async () => {
-    await engine?.close()
-    world?.remove()
-  })
-
-  afterEach(async () => {
-    await Promise.all(engine.containers().map((container) => container.remove({ force: true })))
-    await Promise.all(engine.networks.list().map((one) => (one.id === 'bridge' ? undefined : one.remove())))
+  useEngine((own) => {
+    world = own.world
+    engine = own.engine
   })
 
   const start = (more: Partial<ContainerOptions> = {}) =>
     engine.start({ rootfs: { directory: world.rootfs }, command: ['sleep', '1000'], ...more })
-  /** Says its name to whoever connects to port 80. */
-  const serve = async (name: string, more: Partial<ContainerOptions> = {}) => {
-    const container = await start({ name, command: ['nc', '-ll', '-p', '80', '-e', 'echo', name], ...more })
-    await container.waitForPort(80)
-    return container
-  }
-  const ask = async (from: Container, host: string) => (await from.exec(['nc', '-w', '1', host, '80'])).stdout.trim()
+  const serve = (name: string, more: Partial<ContainerOptions> = {}) =>
+    startNamed(engine, name, { rootfs: { directory: world.rootfs }, ...more })
   const took = async (work: () => Promise<unknown>) => {
     const begin = performance.now()
     await work()

@@ -2,27 +2,22 @@
 
 import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { type ContainerOptions, Engine, type MayflyError, type Mount } from '../../src/index.js'
-import { makeWorld, obstacle, type World } from './support/world.js'
+import { beforeEach, describe, expect, test } from 'vitest'
+import { type ContainerOptions, Engine, type Mount } from '../../src/index.js'
+import { fault, useEngine } from './support/own-engine.js'
+import { obstacle, type World } from './support/world.js'
 
 const why = obstacle()
 if (why) console.warn(`skipped: containers are not possible here: ${why}`)
-
-const fault = (work: Promise<unknown>) =>
-  work.then(
-    () => undefined,
-    (error: MayflyError) => error,
-  )
 
 describe.skipIf(why)('mounts', () => {
   let world: World
   let engine: Engine
   let image: string
 
-  beforeAll(async () => {
-    world = makeWorld()
-    engine = await Engine.open({ home: world.home })
+  useEngine((own) => {
+    world = own.world
+    engine = own.engine
   })
 
   beforeEach(async () => {
@@ -34,16 +29,6 @@ describe.skipIf(why)('mounts', () => {
       tags: ['assets:1'],
     })
     image = built.id
-  })
-
-  afterAll(async () => {
-    await engine?.close()
-    world?.remove()
-  })
-
-  afterEach(async () => {
-    await Promise.all(engine.containers().map((container) => container.remove({ force: true })))
-    await engine.volumes.prune({ all: true })
   })
 
   const base = (more: Partial<ContainerOptions>): ContainerOptions => ({

@@ -5,51 +5,33 @@ import { symlinkSync } from 'node:fs'
 import { connect, createServer, type Server } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type Container, type ContainerOptions, Engine, type MayflyError } from '../../src/index.js'
-import { makeWorld, obstacle, type World } from './support/world.js'
+import { describe, expect, test } from 'vitest'
+import { type Container, type ContainerOptions, Engine } from '../../src/index.js'
+import { ask, fault, startNamed, useEngine } from './support/own-engine.js'
+import { obstacle, type World } from './support/world.js'
 
 const why = obstacle()
 if (why) console.warn(`skipped: containers are not possible here: ${why}`)
-
-const fault = (work: Promise<unknown>) =>
-  work.then(
-    () => undefined,
-    (error: MayflyError) => error,
-  )
 
 describe.skipIf(why)('the networks of an engine', () => {
   let world: World
   let engine: Engine
 
-  beforeAll(async () => {
-    world = makeWorld()
-    for (const applet of ['ip', 'nslookup']) symlinkSync('busybox', join(world.rootfs, 'bin', applet))
-    engine = await Engine.open({ home: world.home })
-  })
-
-  afterAll(async () => {
-    await engine?.close()
-    world?.remove()
-  })
-
-  afterEach(async () => {
-    await Promise.all(engine.containers().map((container) => container.remove({ force: true })))
-    await Promise.all(engine.networks.list().map((one) => (one.id === 'bridge' ? undefined : one.remove())))
-  })
+  useEngine(
+    (own) => {
+      world = own.world
+      engine = own.engine
+    },
+    (world) => {
+      for (const applet of ['ip', 'nslookup']) symlinkSync('busybox', join(world.rootfs, 'bin', applet))
+    },
+  )
 
   const start = (more: Partial<ContainerOptions> = {}) =>
     engine.start({ rootfs: { directory: world.rootfs }, command: ['sleep', '1000'], ...more })
-  /** A container that says its name to whoever connects to port 80. */
-  const serve = async (name: string, more: Partial<ContainerOptions> = {}) => {
-    const command = ['nc', '-ll', '-p', '80', '-e', 'echo', name]
-    const container = await start({ name, command, ...more })
-    await container.waitForPort(80)
-    return container
-  }
+  const serve = (name: string, more: Partial<ContainerOptions> = {}) =>
+    startNamed(engine, name, { rootfs: { directory: world.rootfs }, ...more })
   const run = async (container: Container, ...command: string[]) => (await container.exec(command)).stdout.trim()
-  /** What a server says, or '' when it is not reached within a second. */
-  const ask = (from: Container, host: string, port = 80) => run(from, 'nc', '-w', '1', host, String(port))
   /** Addresses that a name has for a container, sorted. */
   const look = async (from: Container, name: string) => {
     const { stdout } = await from.exec(['nslookup', '-type=a', name])

@@ -2,45 +2,34 @@
 
 import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type ContainerOptions, Engine, type MayflyError, type Mount } from '../../src/index.js'
-import { makeWorld, obstacle, type World } from './support/world.js'
+import { describe, expect, test } from 'vitest'
+import { type ContainerOptions, Engine, type Mount } from '../../src/index.js'
+import { fault, useEngine } from './support/own-engine.js'
+import { obstacle, type World } from './support/world.js'
 
 const why = obstacle()
 if (why) console.warn(`skipped: containers are not possible here: ${why}`)
-
-const fault = (work: Promise<unknown>) =>
-  work.then(
-    () => undefined,
-    (error: MayflyError) => error,
-  )
 
 describe.skipIf(why)('the volumes of a store', () => {
   let world: World
   let engine: Engine
 
-  beforeAll(async () => {
-    world = makeWorld()
-    // What an image has at /data.
-    const data = join(world.rootfs, 'data')
-    mkdirSync(join(data, 'sub'), { recursive: true, mode: 0o750 })
-    writeFileSync(join(data, 'sub', 'seed'), 'from the image', { mode: 0o640 })
-    symlinkSync('sub/seed', join(data, 'link'))
-    symlinkSync('/etc/passwd', join(data, 'away'))
-    mkdirSync(join(world.rootfs, 'empty'))
-    symlinkSync('/data', join(world.rootfs, 'linked'))
-    engine = await Engine.open({ home: world.home })
-  })
-
-  afterAll(async () => {
-    await engine?.close()
-    world?.remove()
-  })
-
-  afterEach(async () => {
-    await Promise.all(engine.containers().map((container) => container.remove({ force: true })))
-    await engine.volumes.prune({ all: true })
-  })
+  useEngine(
+    (own) => {
+      world = own.world
+      engine = own.engine
+    },
+    (world) => {
+      // What an image has at /data.
+      const data = join(world.rootfs, 'data')
+      mkdirSync(join(data, 'sub'), { recursive: true, mode: 0o750 })
+      writeFileSync(join(data, 'sub', 'seed'), 'from the image', { mode: 0o640 })
+      symlinkSync('sub/seed', join(data, 'link'))
+      symlinkSync('/etc/passwd', join(data, 'away'))
+      mkdirSync(join(world.rootfs, 'empty'))
+      symlinkSync('/data', join(world.rootfs, 'linked'))
+    },
+  )
 
   const base = (mounts: readonly Mount[]): ContainerOptions => ({
     rootfs: { directory: world.rootfs },

@@ -6,9 +6,10 @@ import { chmodSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync
 import { createConnection } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type Container, type ContainerOptions, Engine, type EngineEvent } from '../../src/index.js'
-import { makeWorld, obstacle, type World } from '../engine/support/world.js'
+import { describe, expect, test } from 'vitest'
+import type { Container, ContainerOptions, Engine, EngineEvent } from '../../src/index.js'
+import { useEngine } from '../engine/support/own-engine.js'
+import { obstacle, type World } from '../engine/support/world.js'
 import { expectNoMore, residentKiB, settledHoldings, wardenOf } from './holdings.js'
 
 const why = obstacle()
@@ -20,21 +21,16 @@ describe.skipIf(why)('a container', () => {
   let world: World
   let engine: Engine
 
-  beforeAll(async () => {
-    world = makeWorld()
-    for (const applet of ['sha256sum', 'mkfifo', 'find', 'md5sum', 'sync'])
-      symlinkSync('busybox', join(world.rootfs, 'bin', applet))
-    engine = await Engine.open({ home: world.home })
-  })
-
-  afterAll(async () => {
-    await engine?.close()
-    world?.remove()
-  })
-
-  afterEach(async () => {
-    await Promise.all(engine.containers().map((container) => container.remove({ force: true })))
-  })
+  useEngine(
+    (own) => {
+      world = own.world
+      engine = own.engine
+    },
+    (world) => {
+      for (const applet of ['sha256sum', 'mkfifo', 'find', 'md5sum', 'sync'])
+        symlinkSync('busybox', join(world.rootfs, 'bin', applet))
+    },
+  )
 
   const options = (command: readonly string[], more: Partial<ContainerOptions> = {}): ContainerOptions => ({
     rootfs: { directory: world.rootfs },

@@ -5,10 +5,11 @@ import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { wardenProgram } from '../../src/engine/where.js'
-import { type Container, type ContainerOptions, Engine } from '../../src/index.js'
-import { makeWorld, obstacle, type World } from '../engine/support/world.js'
+import type { Container, ContainerOptions, Engine } from '../../src/index.js'
+import { ask, startNamed, useEngine } from '../engine/support/own-engine.js'
+import { obstacle, type World } from '../engine/support/world.js'
 import { bundleScenario, startScenario } from '../support/scenario.js'
 
 const why = obstacle()
@@ -21,30 +22,20 @@ describe.skipIf(why)('an engine with many', { timeout: 120_000 }, () => {
   let world: World
   let engine: Engine
 
-  beforeAll(async () => {
-    world = makeWorld()
-    symlinkSync('busybox', join(world.rootfs, 'bin', 'nslookup'))
-    engine = await Engine.open({ home: world.home })
-  })
-
-  afterAll(async () => {
-    await engine?.close()
-    world?.remove()
-  })
-
-  afterEach(async () => {
-    await Promise.all(engine.containers().map((container) => container.remove({ force: true })))
-    await Promise.all(engine.networks.list().map((one) => (one.id === 'bridge' ? undefined : one.remove())))
-  })
+  useEngine(
+    (own) => {
+      world = own.world
+      engine = own.engine
+    },
+    (world) => {
+      symlinkSync('busybox', join(world.rootfs, 'bin', 'nslookup'))
+    },
+  )
 
   const start = (more: Partial<ContainerOptions> = {}) =>
     engine.start({ rootfs: { directory: world.rootfs }, command: ['sleep', '1000'], ...more })
-  const serve = async (name: string, more: Partial<ContainerOptions> = {}) => {
-    const container = await start({ name, command: ['nc', '-ll', '-p', '80', '-e', 'echo', name], ...more })
-    await container.waitForPort(80)
-    return container
-  }
-  const ask = async (from: Container, host: string) => (await from.exec(['nc', '-w', '1', host, '80'])).stdout.trim()
+  const serve = (name: string, more: Partial<ContainerOptions> = {}) =>
+    startNamed(engine, name, { rootfs: { directory: world.rootfs }, ...more })
 
   test('networks keeps each apart, and gives all of them back', async () => {
     const routes = readFileSync('/proc/net/route', 'utf8').split('\n').length

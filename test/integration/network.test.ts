@@ -9,8 +9,9 @@ import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Container, type ContainerOptions, Engine } from '../../src/index.js'
+import { useEngine } from '../engine/support/own-engine.js'
 import { makeWorld, obstacle, type World } from '../engine/support/world.js'
 import { bundleScenario, type Scenario, startScenario } from '../support/scenario.js'
 import { openTerritory, type Territory } from '../support/territory.js'
@@ -21,32 +22,21 @@ if (why) console.warn(`skipped: containers are not possible here: ${why}`)
 const MIB = 1024 * 1024
 const LOOPBACKS = ['127.0.0.1', '::1']
 
-/** A root file system with test/integration/peer.c in it. */
-function makeNetworkWorld(): World {
-  const world = makeWorld()
+/** Puts test/integration/peer.c into the root file system. */
+function addPeer(world: World): void {
   const source = fileURLToPath(new URL('peer.c', import.meta.url))
   execFileSync('gcc', ['-static', '-O1', '-o', join(world.rootfs, 'bin/peer'), source])
   for (const applet of ['ip', 'nslookup', 'netstat']) symlinkSync('busybox', join(world.rootfs, 'bin', applet))
-  return world
 }
 
 describe.skipIf(why)('on the network of a session', () => {
   let world: World
   let engine: Engine
 
-  beforeAll(async () => {
-    world = makeNetworkWorld()
-    engine = await Engine.open({ home: world.home })
-  })
-
-  afterAll(async () => {
-    await engine?.close()
-    world?.remove()
-  })
-
-  afterEach(async () => {
-    await Promise.all(engine.containers().map((container) => container.remove({ force: true })))
-  })
+  useEngine((own) => {
+    world = own.world
+    engine = own.engine
+  }, addPeer)
 
   const start = (command: readonly string[] = ['sleep', '1000'], more: Partial<ContainerOptions> = {}) =>
     engine.start({ rootfs: { directory: world.rootfs }, command, ...more })
@@ -370,7 +360,8 @@ describe.skipIf(why)('on a host of its own, a container', () => {
   }
 
   beforeAll(async () => {
-    world = makeNetworkWorld()
+    world = makeWorld()
+    addPeer(world)
     territory = await openTerritory({
       replace: (directory) => {
         writeFileSync(join(directory, 'resolv.conf'), `nameserver ${RESOLVER}\nsearch corp.test\noptions ndots:1\n`)

@@ -4,10 +4,10 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createConnection } from 'mysql2/promise'
 import { describe, expect, test } from 'vitest'
 import { mariadb } from '../../src/fixtures/mariadb.js'
 import { mysql } from '../../src/fixtures/mysql.js'
+import { query } from '../fixtures/support/mysql-query.js'
 import { obstacle, serviceWorld } from '../fixtures/support/world.js'
 
 const SCHEMA = `
@@ -21,15 +21,6 @@ describe.skipIf(obstacle()).each([['mariadb', mariadb] as const, ['mysql', mysql
   'a prepared %s',
   (service, define) => {
     const world = serviceWorld(service)
-
-    async function query(uri: string, sql: string): Promise<unknown> {
-      const connection = await createConnection({ uri, multipleStatements: true })
-      try {
-        return (await connection.query(sql))[0]
-      } finally {
-        await connection.end()
-      }
-    }
 
     test('begins with its data, goes back to it, and gives each test a database of its own', async () => {
       let calls = 0

@@ -9,12 +9,11 @@ import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { type BuildOptions, build } from 'esbuild'
 import { digestOfBytes } from '../../../src/engine/image/digest-of.ts'
-import { RegistryClient } from '../../../src/engine/registry/client.ts'
 import { pull as pullImage } from '../../../src/engine/registry/pull.ts'
-import { Transport } from '../../../src/engine/registry/transport.ts'
 import { Session } from '../../../src/engine/session.ts'
 import { Store } from '../../../src/engine/store/store.ts'
 import { packageRoot, wardenProgram } from '../../../src/engine/where.ts'
+import { type PublishedLayer, publish } from '../../support/publish.ts'
 import { missingRegistry, type Registry, startRegistry } from '../../support/registry.ts'
 import { alternate, type Contender, median, timed } from '../measure.ts'
 import { duration, milliseconds, type Row, times } from '../table.ts'
@@ -33,8 +32,8 @@ export const pull: Measurement = async (scene) => {
   }
   await using registry = await startRegistry()
   const layers = debianLayers()
-  const size = layers.reduce((sum, { compressed }) => sum + compressed.length, 0)
-  await publish(registry, 'debian', layers)
+  const size = layers.reduce((sum, { bytes }) => sum + bytes.length, 0)
+  await publish(registry, 'debian', '1', layers, 'docker')
   return [...(await time(scene, registry, size)), await memory(scene, registry)]
 }
 
@@ -148,9 +147,9 @@ async function memory(scene: Scene, registry: Registry): Promise<Row> {
     writeFileSync(join(directory, 'data'), randomBytes(LARGE_LAYER_BYTES))
     const tar = execFileSync('tar', ['-C', directory, '-cf', '-', '.'], { maxBuffer: LARGE_LAYER_BYTES + (1 << 20) })
     rmSync(directory, { recursive: true })
-    return { diffId: digestOfBytes(tar), compressed: gzipSync(tar, { level: 1 }) }
+    return { diffId: digestOfBytes(tar), bytes: gzipSync(tar, { level: 1 }) }
   })
-  await publish(registry, 'large', layers)
+  await publish(registry, 'large', '1', layers, 'docker')
   layers.length = 0
   // In a process of its own: this one has grown already.
   const script = join(packageRoot(), 'node_modules', '.cache', `mayfly-pull-memory-${process.pid}.mjs`)
@@ -183,16 +182,11 @@ async function memory(scene: Scene, registry: Registry): Promise<Row> {
   }
 }
 
-interface BenchLayer {
-  readonly diffId: string
-  readonly compressed: Buffer
-}
-
 /**
  * A Debian with Python in three layers, as an image has that was built in three steps. Made once on this machine: it
  * takes a minute and the distribution's mirror.
  */
-function debianLayers(): BenchLayer[] {
+function debianLayers(): PublishedLayer[] {
   const cache = join(tmpdir(), 'mayfly-bench-debian-12')
   if (!existsSync(cache)) {
     const making = `${cache}.${process.pid}`
@@ -218,41 +212,6 @@ function debianLayers(): BenchLayer[] {
   }
   return [0, 1, 2].map((index) => {
     const tar = readFileSync(join(cache, `${index}.tar`))
-    return { diffId: digestOfBytes(tar), compressed: gzipSync(tar) }
+    return { diffId: digestOfBytes(tar), bytes: gzipSync(tar) }
   })
-}
-
-async function publish(registry: Registry, repository: string, layers: readonly BenchLayer[]): Promise<void> {
-  const transport = new Transport()
-  const purpose = { action: 'push', subject: repository } as const
-  const client = new RegistryClient({
-    transport,
-    registry: registry.host,
-    repository,
-    purpose,
-    credentials: () => undefined,
-  })
-  const send = async (bytes: Buffer, mediaType: string) => {
-    const content = { digest: digestOfBytes(bytes), size: bytes.length }
-    await client.upload(content, () => bytes)
-    return { mediaType, ...content }
-  }
-  const config = {
-    architecture: process.arch === 'x64' ? 'amd64' : process.arch,
-    os: 'linux',
-    config: {},
-    rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) },
-  }
-  const docker = 'application/vnd.docker'
-  const mediaType = `${docker}.distribution.manifest.v2+json`
-  const manifest = {
-    schemaVersion: 2,
-    mediaType,
-    config: await send(Buffer.from(JSON.stringify(config)), `${docker}.container.image.v1+json`),
-    layers: [] as unknown[],
-  }
-  for (const { compressed } of layers)
-    manifest.layers.push(await send(compressed, `${docker}.image.rootfs.diff.tar.gzip`))
-  await client.putManifest('1', Buffer.from(JSON.stringify(manifest)), mediaType)
-  await transport.close()
 }

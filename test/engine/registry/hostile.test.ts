@@ -356,6 +356,14 @@ describe.skipIf(why)(`a hostile registry (${why || 'all there'})`, () => {
 
   describe('whose blobs', () => {
     const compressed = gzipSync(LAYER)
+    /** An image of one layer, whose config says that it unpacks to `diffId`. */
+    const publishLayer = (bytes: Buffer, diffId: string) => {
+      const layer = registry.blob(bytes, `${OCI_LAYER}+gzip`)
+      const document = { architecture: 'amd64', os: 'linux', rootfs: { type: 'layers', diff_ids: [diffId] } }
+      const config = registry.blob(Buffer.from(JSON.stringify(document)), 'application/vnd.oci.image.config.v1+json')
+      registry.manifest('1', { schemaVersion: 2, config, layers: [layer] })
+      return layer
+    }
     const serve = (bytes: Buffer, answer: Parameters<HostileRegistry['on']>[1]) => {
       registry.image('1', [LAYER])
       registry.on(new RegExp(`GET .*blobs/${digestOf(gzipSync(LAYER, { level: 1 }))}`), answer)
@@ -439,18 +447,7 @@ describe.skipIf(why)(`a hostile registry (${why || 'all there'})`, () => {
 
     test('unpack to something else than the config says', async () => {
       registry.image('1', [SMALL], {})
-      const layer = registry.blob(gzipSync(LAYER), `${OCI_LAYER}+gzip`)
-      const config = registry.blob(
-        Buffer.from(
-          JSON.stringify({
-            architecture: 'amd64',
-            os: 'linux',
-            rootfs: { type: 'layers', diff_ids: [digestOf(SMALL)] },
-          }),
-        ),
-        'application/vnd.oci.image.config.v1+json',
-      )
-      registry.manifest('1', { schemaVersion: 2, config, layers: [layer] })
+      publishLayer(gzipSync(LAYER), digestOf(SMALL))
       const error = await failure()
       expect(error.code).toBe('DIGEST_MISMATCH')
       expect(error.message).toMatch(/unpacks to sha256:/)
@@ -459,18 +456,7 @@ describe.skipIf(why)(`a hostile registry (${why || 'all there'})`, () => {
 
     test('are right, and no archive', async () => {
       const bytes = Buffer.from('no gzip at all'.repeat(1000))
-      const layer = registry.blob(bytes, `${OCI_LAYER}+gzip`)
-      const config = registry.blob(
-        Buffer.from(
-          JSON.stringify({
-            architecture: 'amd64',
-            os: 'linux',
-            rootfs: { type: 'layers', diff_ids: [digestOf(bytes)] },
-          }),
-        ),
-        'application/vnd.oci.image.config.v1+json',
-      )
-      registry.manifest('1', { schemaVersion: 2, config, layers: [layer] })
+      const layer = publishLayer(bytes, digestOf(bytes))
       const error = await failure()
       expect(error.code).toBe('ARCHIVE_INVALID')
       expect(error.message).toContain(layer.digest)
@@ -483,18 +469,7 @@ describe.skipIf(why)(`a hostile registry (${why || 'all there'})`, () => {
         { cwd: certificates },
       )
       const bytes = gzipSync(Buffer.concat([header, Buffer.alloc(4 << 20)]))
-      const layer = registry.blob(bytes, `${OCI_LAYER}+gzip`)
-      const config = registry.blob(
-        Buffer.from(
-          JSON.stringify({
-            architecture: 'amd64',
-            os: 'linux',
-            rootfs: { type: 'layers', diff_ids: [digestOf(bytes)] },
-          }),
-        ),
-        'application/vnd.oci.image.config.v1+json',
-      )
-      registry.manifest('1', { schemaVersion: 2, config, layers: [layer] })
+      const layer = publishLayer(bytes, digestOf(bytes))
       const error = await failure()
       expect(error.code).toBe('ARCHIVE_TOO_LARGE')
       expect(error.message).toContain(layer.digest)

@@ -8,11 +8,10 @@ import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { describe, expect, test, vi } from 'vitest'
 import { digestOfBytes } from '../../../src/engine/image/digest-of.js'
-import { RegistryClient } from '../../../src/engine/registry/client.js'
 import type { ProgressEvent } from '../../../src/engine/registry/progress.js'
 import { pull } from '../../../src/engine/registry/pull.js'
 import { push } from '../../../src/engine/registry/push.js'
-import { Transport } from '../../../src/engine/registry/transport.js'
+import { publish as publishImage } from '../../support/publish.js'
 import { missingRegistry, type Registry, startRegistry } from '../../support/registry.js'
 import { leftovers, makeTar, obstacle, openPlace } from './support.js'
 
@@ -27,40 +26,13 @@ interface Layer {
   readonly bytes?: Buffer
 }
 
-/** Puts an image into the registry with our client. Resolves to the manifest's digest. */
-async function publish(registry: Registry, repository: string, tag: string, layers: readonly Layer[]): Promise<string> {
-  const transport = new Transport()
-  const purpose = { action: 'push', subject: repository } as const
-  const client = new RegistryClient({
-    transport,
-    registry: registry.host,
-    repository,
-    purpose,
-    credentials: () => undefined,
-  })
-  const send = async (bytes: Buffer, mediaType: string) => {
-    const content = { digest: digestOfBytes(bytes), size: bytes.length }
-    await client.upload(content, () => bytes)
-    return { mediaType, ...content }
-  }
-  const config = {
-    architecture: process.arch === 'x64' ? 'amd64' : process.arch,
-    os: 'linux',
-    config: { Cmd: ['/bin/sh'] },
-    rootfs: { type: 'layers', diff_ids: layers.map(({ tar }) => digestOfBytes(tar)) },
-  }
-  const OCI = 'application/vnd.oci.image'
-  const manifest = {
-    schemaVersion: 2,
-    mediaType: `${OCI}.manifest.v1+json`,
-    config: await send(Buffer.from(JSON.stringify(config)), `${OCI}.config.v1+json`),
-    layers: await Promise.all(
-      layers.map(({ tar, bytes, mediaType }) => send(bytes ?? gzipSync(tar), mediaType ?? `${OCI}.layer.v1.tar+gzip`)),
-    ),
-  }
-  const digest = await client.putManifest(tag, Buffer.from(JSON.stringify(manifest)), manifest.mediaType)
-  await transport.close()
-  return digest
+function publish(registry: Registry, repository: string, tag: string, layers: readonly Layer[]): Promise<string> {
+  const blobs = layers.map(({ tar, bytes = gzipSync(tar), ...more }) => ({
+    diffId: digestOfBytes(tar),
+    bytes,
+    ...more,
+  }))
+  return publishImage(registry, repository, tag, blobs)
 }
 
 const LOWER = makeTar({ 'etc/passwd': 'root:x:0:0::/:/bin/sh\n', 'usr/share/text': 'lower\n'.repeat(10_000) })
