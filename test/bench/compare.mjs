@@ -2,7 +2,7 @@
 //
 // Both files are of `npm run bench -- --json FILE`. Ends with 1 when something of ours has become slower, larger or less than the noise of both
 // runs explains, with 2 for a wrong call.
-import { readFileSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { build } from 'esbuild'
@@ -21,12 +21,6 @@ async function load() {
   return import(pathToFileURL(bundle).href).finally(() => rmSync(bundle, { force: true }))
 }
 
-function read(file) {
-  const run = JSON.parse(readFileSync(file, 'utf8'))
-  if (typeof run?.samples !== 'object') throw new Error(`${file} is no result of npm run bench -- --json`)
-  return run
-}
-
 try {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -34,9 +28,8 @@ try {
   })
   const margin = Number(values.margin) / 100
   if (positionals.length !== 2 || !(margin >= 0)) throw new Error('Give two files, and --margin as a percentage')
-  const [before, after] = positionals.map(read)
-  const { compareRuns, describeComparison } = await load()
-  const comparison = compareRuns(before, after, margin)
+  const { compareFiles, describeComparison } = await load()
+  const comparison = compareFiles(...positionals, margin)
   console.log(describeComparison(comparison))
   process.exitCode = comparison.changes.some(({ verdict }) => verdict === 'slower') ? 1 : 0
 } catch (error) {

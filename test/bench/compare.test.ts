@@ -11,7 +11,7 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
 /** Thirty samples that scatter by a tenth around a value. */
 const around = (value: number) => Array.from({ length: 30 }, (_, i) => value * (0.95 + ((i * 7) % 30) / 300))
-const run = (samples: Record<string, readonly number[]>) => ({ about: 'a machine', samples })
+const run = (samples: Record<string, readonly number[]>) => ({ about: 'a machine', rows: [], samples })
 const verdicts = (...[before, after, margin]: Parameters<typeof compareRuns>) =>
   Object.fromEntries(compareRuns(before, after, margin).changes.map(({ name, verdict }) => [name, verdict]))
 
@@ -79,7 +79,22 @@ describe('npm run bench:compare', () => {
     expect(stdout).toMatch(/^slower {2}1\.50 × .*run: mayfly/m)
   })
 
+  test('says when the machines are not the same, or were busy', () => {
+    const here = { about: 'AMD, node v20. Beside it: Docker.', rows: [], samples: { 'run: mayfly': around(4) } }
+    const there = { ...here, about: 'AMD, node v22, **not a quiet machine: load 3.5 before**.' }
+
+    expect(call(file('here.json', here), file('same.json', { ...here, about: 'AMD, node v20.' })).stdout).not.toContain(
+      'Not',
+    )
+    const { status, stdout } = call(file('here.json', here), file('there.json', there))
+    expect(stdout).toContain("Not one machine, so a difference may be the machine's: AMD, node v20 / AMD, node v22")
+    expect(stdout).toContain('load 0 before the first run, 3.5 before the second')
+    expect(status).toBe(0)
+  })
+
   test('says what it wants', () => {
+    const apart = [file('run.json', run({ 'run: mayfly': [1] })), file('exec.json', run({ 'exec: mayfly': [1] }))]
+    expect(call(...apart)).toMatchObject({ status: 2, stderr: expect.stringContaining('nothing in common') })
     expect(call().status).toBe(2)
     expect(call(file('other.json', []), file('other.json', [])).stderr).toContain('other.json is no result')
     expect(call('/no/such.json', '/no/such.json').stderr).toContain('/no/such.json')

@@ -1,13 +1,10 @@
 /** Holds two runs of the benchmark against each other: what has become slower by more than the noise of both. */
 
 import { median, quantile } from './measure.ts'
+import { loadOf, type MeasuredRun, machineOf, readRun } from './runs.ts'
 
-/** What `npm run bench -- --json FILE` writes, as far as it is needed here. */
-export interface BenchRun {
-  readonly about: string
-  /** Milliseconds, or what the name says: `…, bytes`, `…, a second: …`. */
-  readonly samples: Readonly<Record<string, readonly number[]>>
-}
+/** What is needed of a result here. Its samples are milliseconds, or what the name says: `…, bytes`, `…, a second: …`. */
+export type BenchRun = Pick<MeasuredRun, 'about' | 'samples'>
 
 export interface Change {
   readonly name: string
@@ -27,6 +24,8 @@ export interface Comparison {
   readonly drift: number
   /** Series that only one of the two has. */
   readonly unmatched: readonly string[]
+  /** What makes the two runs less comparable than they should be, in words. */
+  readonly doubts: readonly string[]
 }
 
 /** Series of rivals and of the floor, from which the machine's drift is read. */
@@ -35,6 +34,13 @@ const RESAMPLES = 2_000
 /** Too few to say how much they scatter: then this much counts as noise. */
 const FEW_SAMPLES = 5
 const NOISE_OF_FEW = 0.25
+
+/** Compares two results of `npm run bench -- --json FILE`. Throws RangeError when one is no such file, or nothing is in both. */
+export function compareFiles(before: string, after: string, margin?: number): Comparison {
+  const comparison = compareRuns(readRun(before), readRun(after), margin)
+  if (comparison.changes.length === 0) throw new RangeError(`${before} and ${after} have measured nothing in common`)
+  return comparison
+}
 
 /**
  * @param margin The least change that counts, as a share: a difference can be certain and not matter. @default 0.05
@@ -49,7 +55,19 @@ export function compareRuns(before: BenchRun, after: BenchRun, margin = 0.05): C
   const changes = names
     .filter(isOurs)
     .map((name) => compareSeries(name, before.samples[name]!, after.samples[name]!, drift, margin))
-  return { changes, drift, unmatched: others.filter(isOurs) }
+  return { changes, drift, unmatched: others.filter(isOurs), doubts: doubtsOf(before, after) }
+}
+
+function doubtsOf(before: BenchRun, after: BenchRun): string[] {
+  const [was, is] = [before, after].map(machineOf)
+  const machines = was === is ? [] : [`Not one machine, so a difference may be the machine's: ${was} / ${is}`]
+  const loads = [before, after].map(loadOf)
+  return loads.some((load) => load > 0)
+    ? [
+        ...machines,
+        `Not a quiet machine: load ${loads[0]} before the first run, ${loads[1]} before the second (0: quiet)`,
+      ]
+    : machines
 }
 
 function compareSeries(
@@ -109,7 +127,7 @@ function unitOf(name: string): 'milliseconds' | 'bytes' | 'rate' {
   return /, a second/.test(name) ? 'rate' : /bytes/.test(name) ? 'bytes' : 'milliseconds'
 }
 
-export function describeComparison({ changes, drift, unmatched }: Comparison): string {
+export function describeComparison({ changes, drift, unmatched, doubts }: Comparison): string {
   const line = ({ name, before, after, factor, low, high, verdict }: Change) => {
     const figures = `${before.toPrecision(3)} → ${after.toPrecision(3)}`
     return `${verdict.padEnd(6)}  ${factor.toFixed(2)} × (${low.toFixed(2)} to ${high.toFixed(2)})  ${name}: ${figures}`
@@ -118,6 +136,7 @@ export function describeComparison({ changes, drift, unmatched }: Comparison): s
   const sorted = [...changes].sort((a, b) => order[a.verdict] - order[b.verdict] || b.factor - a.factor)
   const slower = changes.filter(({ verdict }) => verdict === 'slower').length
   return [
+    ...doubts,
     `Taken out: the machine was ${drift.toFixed(2)} × as slow in the second run, going by what is not ours`,
     ...sorted.map(line),
     ...unmatched.map((name) => `only in one run: ${name}`),

@@ -1,7 +1,7 @@
 /** The benchmark's command line. What is measured is in rows/, against what in rivals/ and floor.c. */
 
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Engine } from '../../src/engine/engine.ts'
 import { packageRoot } from '../../src/engine/where.ts'
@@ -64,6 +64,8 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const options = parse(args)
     if (options.help) console.log(USAGE)
+    else if (options.json && !existsSync(dirname(options.json)))
+      throw new RangeError(`There is no ${dirname(options.json)}`)
     else if (options.from.length > 0) report(mergeRuns(options.from.map(readRun)), options)
     else await bench(options)
     return 0
