@@ -1,12 +1,12 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
+import { temporaryDirectory } from '../support/temporary.ts'
 import { compareRuns } from './compare.ts'
 
-const directory = mkdtempSync(join(tmpdir(), 'mayfly-compare-'))
+const directory = temporaryDirectory('compare')
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
 /** Thirty samples that scatter by a tenth around a value. */
@@ -76,6 +76,7 @@ describe('npm run bench:compare', () => {
     expect(call(before, before).status).toBe(0)
     const { status, stdout } = call(before, after)
     expect(status).toBe(1)
+    expect(stdout).toContain('Nothing is taken out for the machine')
     expect(stdout).toMatch(/^slower {2}1\.50 × .*run: mayfly/m)
   })
 

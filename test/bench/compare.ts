@@ -20,8 +20,8 @@ export interface Change {
 
 export interface Comparison {
   readonly changes: readonly Change[]
-  /** How many times as slow what is not ours has become: the machine's doing. 1 when too little of it was measured. */
-  readonly drift: number
+  /** How many times as slow what is not ours has become: the machine's doing. Undefined when too little of it was measured. */
+  readonly drift: number | undefined
   /** Series that only one of the two has. */
   readonly unmatched: readonly string[]
   /** What makes the two runs less comparable than they should be, in words. */
@@ -51,10 +51,10 @@ export function compareRuns(before: BenchRun, after: BenchRun, margin = 0.05): C
   const controls = names
     .filter((name) => !isOurs(name) && unitOf(name) === 'milliseconds')
     .map((name) => median(after.samples[name]!) / median(before.samples[name]!))
-  const drift = controls.length < MIN_CONTROLS ? 1 : median(controls)
+  const drift = controls.length < MIN_CONTROLS ? undefined : median(controls)
   const changes = names
     .filter(isOurs)
-    .map((name) => compareSeries(name, before.samples[name]!, after.samples[name]!, drift, margin))
+    .map((name) => compareSeries(name, before.samples[name]!, after.samples[name]!, drift ?? 1, margin))
   return { changes, drift, unmatched: others.filter(isOurs), doubts: doubtsOf(before, after) }
 }
 
@@ -137,7 +137,9 @@ export function describeComparison({ changes, drift, unmatched, doubts }: Compar
   const slower = changes.filter(({ verdict }) => verdict === 'slower').length
   return [
     ...doubts,
-    `Taken out: the machine was ${drift.toFixed(2)} × as slow in the second run, going by what is not ours`,
+    drift === undefined
+      ? `Nothing is taken out for the machine: fewer than ${MIN_CONTROLS} series that are not ours are in both`
+      : `Taken out: the machine was ${drift.toFixed(2)} × as slow in the second run, going by what is not ours`,
     ...sorted.map(line),
     ...unmatched.map((name) => `only in one run: ${name}`),
     `${changes.length} compared, ${slower} slower than the noise explains`,

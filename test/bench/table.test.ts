@@ -1,11 +1,11 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
+import { temporaryDirectory } from '../support/temporary.ts'
 import { alternate, median, quantile } from './measure.ts'
 import { markdownTable, milliseconds, type Row, writeBetweenMarkers } from './table.ts'
 
-const directory = mkdtempSync(join(tmpdir(), 'mayfly-table-'))
+const directory = temporaryDirectory('table')
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
 test('contenders take turns, and warm-up rounds do not count', async () => {

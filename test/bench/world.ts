@@ -1,11 +1,12 @@
 /** What the benchmark needs before it can measure: compiled programs, a root file system, an engine, the machine's name. */
 
 import { execFile } from 'node:child_process'
-import { cpSync, linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { cpus, release, tmpdir, totalmem } from 'node:os'
+import { cpSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, release, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { packageRoot } from '../../src/engine/where.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
 
 /** The directory of this file in the checkout; set by bench.mjs, since the bundle lies elsewhere. */
 declare const BENCH_DIRECTORY: string
@@ -31,7 +32,7 @@ export interface World {
 
 /** Throws when there is no C compiler or no static busybox. */
 export async function makeWorld(): Promise<World> {
-  const directory = mkdtempSync(join(tmpdir(), 'mayfly-bench-'))
+  const directory = temporaryDirectory('bench')
   // A session that ends at the same moment still removes its own.
   const remove = () => rmSync(directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
   process.once('exit', remove)

@@ -1,10 +1,10 @@
 /** Runs the command line as a user does: the built program, in a process of its own, with a store of its own. */
 import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { makeRootfs, missingBusybox } from '../support/rootfs.js'
+import { temporaryDirectory } from '../support/temporary.js'
 
 export const PROGRAM = fileURLToPath(new URL('../../dist/cli/mayfly.js', import.meta.url))
 const NOBODY = 65534
@@ -23,7 +23,7 @@ export function whyNoContainers(): string | undefined {
 }
 
 export class Bench {
-  readonly directory = mkdtempSync(join(tmpdir(), 'mayfly-cli-'))
+  readonly directory = temporaryDirectory('cli')
   readonly rootfs = join(this.directory, 'rootfs')
   readonly home = join(this.directory, 'home')
   readonly #identity: SpawnOptions

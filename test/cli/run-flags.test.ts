@@ -1,13 +1,13 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { afterAll, describe, expect, test } from 'vitest'
 import { withoutBooleanValues } from '../../src/cli/boolean-flags.js'
 import { containerOptions, declareRunFlags, type RunFlags } from '../../src/cli/run-flags.js'
 import type { ContainerOptions } from '../../src/engine/options.js'
+import { temporaryDirectory } from '../support/temporary.js'
 
-const directory = mkdtempSync(join(tmpdir(), 'mayfly-flags-'))
+const directory = temporaryDirectory('flags')
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
 /** The options that a command line asks for. */

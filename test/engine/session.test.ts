@@ -1,18 +1,17 @@
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { rm } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Session } from '../../src/engine/session.js'
 import type { WarningEvent } from '../../src/engine/wire.js'
+import { temporaryDirectory } from '../support/temporary.js'
 
 const program = fileURLToPath(new URL('./support/fake-warden.mjs', import.meta.url))
 let home: string
 let session: Session | undefined
 
 beforeEach(async () => {
-  home = await mkdtemp(join(tmpdir(), 'mf-'))
+  home = temporaryDirectory()
 })
 
 afterEach(async () => {

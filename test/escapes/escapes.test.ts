@@ -4,14 +4,14 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { chmodSync, copyFileSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, copyFileSync, existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { wardenProgram } from '../../src/engine/where.ts'
 import { missingBusybox } from '../support/rootfs.ts'
 import { bundleScenario, type Scenario, startScenario } from '../support/scenario.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
 import { openUnprivileged, type UnprivilegedTerritory } from '../support/unprivileged.ts'
 import { cases } from './cases/all.ts'
 import { type EscapeWorld, layOut, openWorld } from './world.ts'
@@ -29,7 +29,7 @@ describe.skipIf(noRoot)('as root', () => {
   let world: EscapeWorld
 
   beforeAll(async () => {
-    directory = mkdtempSync(join(tmpdir(), 'mf-'))
+    directory = temporaryDirectory()
     layOut(directory, sources)
     world = await openWorld(directory)
   })

@@ -2,8 +2,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -11,6 +10,7 @@ import { wardenProgram } from '../../src/engine/where.ts'
 import { missingRegistry, type Registry, startRegistry } from '../support/registry.ts'
 import { makeRootfs, missingBusybox } from '../support/rootfs.ts'
 import { bundleScenario, type Scenario, startScenario } from '../support/scenario.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
 import type { Opened, Outcome, Task } from './store-kill.scenario.ts'
 
 const reason = process.getuid?.() !== 0 ? 'needs root, to mount a small disk' : (missingBusybox() ?? missingRegistry())
@@ -26,7 +26,7 @@ describe.skipIf(reason)('a store whose disk is full', () => {
   let scenario: Scenario
 
   beforeAll(async () => {
-    directory = mkdtempSync(join(tmpdir(), 'mayfly-full-'))
+    directory = temporaryDirectory('full')
     small = join(directory, 'small')
     const rootfs = join(directory, 'rootfs')
     makeRootfs(rootfs)

@@ -1,11 +1,11 @@
 /** What the library costs a process that has it: little to load, and nothing to keep it alive. */
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { temporaryDirectory } from '../support/temporary.js'
 import { IMAGE, type LibraryWorld, libraryWorld, obstacle } from './support/world.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -13,7 +13,7 @@ let directory: string
 let modules: readonly string[]
 
 beforeAll(async () => {
-  directory = mkdtempSync(join(tmpdir(), 'mf-load-'))
+  directory = temporaryDirectory('load')
   const { metafile } = await build({
     entryPoints: [join(root, 'src/index.ts')],
     outdir: directory,

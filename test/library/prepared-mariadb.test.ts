@@ -1,14 +1,14 @@
 /** What is different with MariaDB and MySQL: the state of its server, and databases from a template, which they do not have themselves. */
 
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { mariadb } from '../../src/fixtures/mariadb.js'
 import { mysql } from '../../src/fixtures/mysql.js'
 import { query } from '../fixtures/support/mysql-query.js'
 import { obstacle, serviceWorld } from '../fixtures/support/world.js'
+import { temporaryDirectory } from '../support/temporary.js'
 
 const SCHEMA = `
 create table birds (id int auto_increment primary key, name varchar(20) not null);
@@ -53,7 +53,7 @@ describe.skipIf(obstacle()).each([['mariadb', mariadb] as const, ['mysql', mysql
     })
 
     test('runs the files of a directory, and tells which of them failed, with what the client said', async () => {
-      const directory = await mkdtemp(join(tmpdir(), 'mf-migrations-'))
+      const directory = temporaryDirectory('migrations')
       const key = randomBytes(8).toString('hex')
       const definition = define(world.image).withSnapshotKey(key).withMigrations(directory)
       try {

@@ -3,7 +3,6 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -18,6 +17,7 @@ import { Wait } from '../../src/wait/wait.js'
 import { obstacle, serviceWorld } from '../fixtures/support/world.js'
 import { bundleScenario, startScenario } from '../support/scenario.js'
 import { SERVICE_HOME } from '../support/service-images.js'
+import { temporaryDirectory } from '../support/temporary.js'
 
 const STATES = join(SERVICE_HOME, 'cache', 'prepared')
 const INITIALISED = 'PostgreSQL init process complete'
@@ -29,7 +29,7 @@ describe.skipIf(obstacle())('a prepared state', () => {
   let fresh: PostgreSqlContainer
 
   beforeAll(async () => {
-    directory = await mkdtemp(join(tmpdir(), 'mf-prepared-'))
+    directory = temporaryDirectory('prepared')
   })
   afterAll(() => rm(directory, { recursive: true, force: true }))
   beforeEach(() => {

@@ -1,14 +1,15 @@
 /** The packed package in projects as users have them, on every version of node that we support, with real containers. */
 
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { availableParallelism, loadavg, tmpdir } from 'node:os'
+import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { availableParallelism, loadavg } from 'node:os'
 import { dirname, join } from 'node:path'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Engine } from '../../src/engine/engine.js'
 import { makeWorld, obstacle, type World } from '../engine/support/world.js'
+import { temporaryDirectory } from '../support/temporary.js'
 import { INSTALL_TIMEOUT_MS } from './support/installed.js'
 import { installProject, manifest, missingRegistry, nodes, type PackedFile, pack, run } from './support/packed.js'
 
@@ -25,7 +26,7 @@ describe.skipIf(why)('the packed package', () => {
   const projects: string[] = []
 
   beforeAll(async () => {
-    directory = mkdtempSync(join(tmpdir(), 'mf-packed-'))
+    directory = temporaryDirectory('packed')
     world = makeWorld()
     const [packed, found] = await Promise.all([pack(directory), nodes(), importImage(world)])
     ;({ tarball, files } = packed)

@@ -1,12 +1,12 @@
 /** The documentation of the API is made of the docstrings: it can be made, and nothing that is exported is missing in it. */
 import { execFile } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import * as library from '../../src/index.js'
+import { temporaryDirectory } from '../support/temporary.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -35,7 +35,7 @@ describe('npm run docs', () => {
   }
 
   beforeAll(async () => {
-    directory = mkdtempSync(join(tmpdir(), 'mayfly-docs-'))
+    directory = temporaryDirectory('docs')
     made = await make()
   }, 180_000)
   afterAll(() => rmSync(directory, { recursive: true, force: true }))

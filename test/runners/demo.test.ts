@@ -1,9 +1,7 @@
 /** What a newcomer types after the clone, where the images are there and no registry is in reach. */
 
 import { execFile } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -14,6 +12,7 @@ import {
   SERVICE_IMAGE_TIMEOUT_MS,
   type Service,
 } from '../support/service-images.js'
+import { temporaryDirectory } from '../support/temporary.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const why = obstacle() || (await missingServiceImages())
@@ -26,7 +25,7 @@ describe.skipIf(why)('npm run demo', () => {
   let home: string
 
   beforeAll(async () => {
-    home = mkdtempSync(join(tmpdir(), 'mf-demo-'))
+    home = temporaryDirectory('demo')
     await copyServiceImages(home, IMAGES)
   }, SERVICE_IMAGE_TIMEOUT_MS)
   afterAll(() => home && rmSync(home, { recursive: true, force: true }))

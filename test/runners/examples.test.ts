@@ -1,6 +1,5 @@
 /** Each project of `examples`, copied to a place of its own and run by its own `npm test`, with the built package installed. */
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Engine } from '../../src/engine/engine.js'
@@ -14,6 +13,7 @@ import {
   type Service,
   serviceImage,
 } from '../support/service-images.js'
+import { temporaryDirectory } from '../support/temporary.js'
 import { installModules } from './support/runners.js'
 
 const why = obstacle() || (await missingServiceImages()) || (await missingRegistry())
@@ -31,7 +31,7 @@ describe.skipIf(why)('examples', () => {
   let directory: string
 
   beforeAll(async () => {
-    directory = mkdtempSync(join(tmpdir(), 'mf-examples-'))
+    directory = temporaryDirectory('examples')
     const built = await Promise.all(Object.values(IMAGES).map(serviceImage))
     await using engine = await Engine.open({ home: SERVICE_HOME, network: false })
     for (const [index, name] of Object.keys(IMAGES).entries()) await engine.images.tag(built[index]!, name)

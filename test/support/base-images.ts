@@ -4,13 +4,14 @@
  */
 
 import { createWriteStream, existsSync } from 'node:fs'
-import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, rename, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { Engine } from '../../src/engine/engine.js'
 import { obstacle } from '../engine/support/world.js'
 import { withFileLock } from './file-lock.js'
+import { temporaryDirectory } from './temporary.js'
 
 export const DEBIAN = 'debian:bookworm-slim'
 /** How long making it may take: for timeouts of tests and hooks. */
@@ -48,7 +49,7 @@ async function isFresh(path: string): Promise<boolean> {
 }
 
 async function make(path: string): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), 'mf-'))
+  const directory = temporaryDirectory()
   const temporary = `${path}.${process.pid}`
   try {
     await using engine = await Engine.open({ home: join(directory, 'home'), network: false })

@@ -6,13 +6,13 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createHash, createSign, randomUUID, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { createServer, IncomingMessage, Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { temporaryDirectory } from './temporary.js'
 
 const run = promisify(execFile)
 
@@ -66,7 +66,7 @@ const PASSWORD = 'correct horse: battery staple'
 /** Starts a registry and waits until it listens. Throws with its last output when it does not. */
 export async function startRegistry(setup: RegistrySetup = {}): Promise<Registry> {
   const { auth = 'none', tls = auth !== 'none', enter = [] } = setup
-  const directory = mkdtempSync(join(tmpdir(), 'mf-registry-'))
+  const directory = temporaryDirectory('registry')
   const remove = () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 })
   const storage = setup.storage ?? join(directory, 'storage')
   const tokens: Registry['tokens'] = []

@@ -3,15 +3,14 @@
  * namespaces of their own, /etc, /opt and /var/lib under overlays, /run fresh, control groups below our own.
  *
  * Needs root. Its first process is the namespaces' init: when that ends, the kernel ends and unmounts everything. It ends with whoever
- * opened the sandbox, also by SIGKILL; the directory and the empty groups that are left then go when the next one is opened.
+ * opened the sandbox, also by SIGKILL; the directory and the empty groups that are left then go with the next run (temporary.ts).
  */
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
-import { mkdtemp } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readFileSync, rmSync } from 'node:fs'
+import { makeGroups, removeGroups } from './groups.ts'
+import { temporaryDirectory } from './temporary.ts'
 
 export interface Sandbox {
   /** Process id of the sandbox's init, as the host sees it. */
@@ -58,10 +57,8 @@ cat > /dev/null
 
 /** Makes a sandbox. `name` is put in the names of its directory and its control groups. */
 export async function openSandbox(name: string): Promise<Sandbox> {
-  removeAbandoned(name)
-  const own = `mayfly-${name}-${process.pid}`
-  const directory = await mkdtemp(join(tmpdir(), `${own}-`))
-  const groups = makeGroups(own)
+  const directory = temporaryDirectory(name)
+  const groups = makeGroups(directory)
   const hierarchies =
     groups.length === 1 && groups[0]!.hierarchy === 'unified' ? ['v2'] : groups.map((g) => g.hierarchy)
   const join_ = groups.map((group) => `echo 0 > '${group.path}/cgroup.procs'`).join(' && ')
@@ -90,73 +87,6 @@ export async function openSandbox(name: string): Promise<Sandbox> {
     close()
     throw error
   }
-}
-
-export interface Group {
-  /** Controllers of a v1 hierarchy (`cpu,cpuacct`), `name=systemd`, or `unified`. */
-  readonly hierarchy: string
-  readonly path: string
-}
-
-/** What sandboxes of that name have left whose openers were killed. */
-function removeAbandoned(name: string): void {
-  const isAbandoned = (entry: string) => {
-    const [, pid] = new RegExp(`^mayfly-${name}-(\\d+)(?:-|$)`).exec(entry) ?? []
-    return pid !== undefined && !existsSync(`/proc/${pid}`)
-  }
-  for (const { hierarchy, parent } of ownGroups()) {
-    const abandoned = readdirSync(parent).filter(isAbandoned)
-    removeGroups(abandoned.map((entry) => ({ hierarchy, path: join(parent, entry) })))
-  }
-  for (const entry of readdirSync(tmpdir()).filter(isAbandoned))
-    rmSync(join(tmpdir(), entry), { recursive: true, force: true })
-}
-
-/** One group in each hierarchy, below the one that this process is in. */
-export function makeGroups(name: string): Group[] {
-  return ownGroups().map(({ hierarchy, parent }) => {
-    const path = join(parent, name)
-    mkdirSync(path)
-    if (existsSync(join(path, 'cpuset.mems')) && hierarchy !== 'unified') {
-      for (const file of ['cpuset.cpus', 'cpuset.mems'])
-        writeFileSync(join(path, file), readFileSync(join(parent, file)))
-    }
-    return { hierarchy, path }
-  })
-}
-
-/** The group in each hierarchy that this process is in. */
-function ownGroups(): { readonly hierarchy: string; readonly parent: string }[] {
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
-  const lines = readFileSync('/proc/self/cgroup', 'utf8').trim().split('\n')
-  return lines.flatMap((line) => {
-    const [, controllers = '', own = ''] = /^\d+:([^:]*):(.*)$/.exec(line) ?? []
-    const mount = mounts.find((text) =>
-      controllers
-        ? / - cgroup /.test(text) && text.split(/[ ,]/).includes(controllers.split(',')[0]!)
-        : / - cgroup2 /.test(text),
-    )
-    return mount ? [{ hierarchy: controllers || 'unified', parent: join(mount.split(' ')[4]!, own) }] : []
-  })
-}
-
-/** The processes in them are dead or dying; a group is busy until the last has gone. */
-export function removeGroups(groups: readonly Group[]): void {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      for (const group of groups) if (existsSync(group.path)) removeGroup(group.path)
-      return
-    } catch (error) {
-      if (attempt === 100) throw error
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50)
-    }
-  }
-}
-
-function removeGroup(path: string): void {
-  for (const entry of readdirSync(path, { withFileTypes: true }))
-    if (entry.isDirectory()) removeGroup(join(path, entry.name))
-  rmdirSync(path)
 }
 
 async function ready(outer: ChildProcess): Promise<void> {

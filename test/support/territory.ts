@@ -6,11 +6,10 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { chmodSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { makeGroups, removeGroups } from './sandbox.ts'
+import { killMembers, makeGroups, membersOf, removeGroups } from './groups.ts'
+import { temporaryDirectory } from './temporary.ts'
 
 export interface Territory {
   /** On the host's disk, readable by everybody; removed with the territory. Its path is the mark. */
@@ -37,13 +36,13 @@ export interface TerritoryOptions {
 }
 
 export async function openTerritory(options: TerritoryOptions = {}): Promise<Territory> {
-  const directory = mkdtempSync(join(tmpdir(), 'mf-'))
+  const directory = temporaryDirectory()
   chmodSync(directory, 0o755)
-  const groups = makeGroups(directory.slice(directory.lastIndexOf('/') + 1))
+  const groups = makeGroups(directory)
   let keeper: ChildProcess | undefined
   const members = () => [...new Set(groups.flatMap(({ path }) => membersOf(path)))]
   const killAll = () => {
-    for (const pid of members()) kill(pid)
+    for (const { path } of groups) killMembers(path)
   }
   const close = () => {
     process.off('exit', close)
@@ -89,20 +88,4 @@ export async function openTerritory(options: TerritoryOptions = {}): Promise<Ter
     close()
     throw error
   }
-}
-
-function membersOf(group: string): number[] {
-  try {
-    const inside = readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean).map(Number)
-    const below = readdirSync(group, { withFileTypes: true }).filter((entry) => entry.isDirectory())
-    return [...inside, ...below.flatMap(({ name }) => membersOf(join(group, name)))]
-  } catch {
-    return [] // a group that has just been removed
-  }
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL')
-  } catch {} // gone
 }

@@ -2,9 +2,9 @@
 
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { temporaryDirectory } from '../../support/temporary.js'
 
 /** What is in an archive: text, bytes, or a symbolic link. */
 export type Files = Readonly<Record<string, string | Uint8Array | { readonly link: string }>>
@@ -15,7 +15,7 @@ export function digest(bytes: string | Uint8Array): string {
 
 /** A tar of these files. The same files give the same bytes. */
 export function tarOf(files: Files): Buffer {
-  const directory = mkdtempSync(join(tmpdir(), 'mf-tar-'))
+  const directory = temporaryDirectory('tar')
   try {
     chmodSync(directory, 0o755)
     for (const [name, content] of Object.entries(files)) {

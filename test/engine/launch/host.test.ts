@@ -1,8 +1,9 @@
-import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
-import { hostname, release, tmpdir } from 'node:os'
+import { rmSync, symlinkSync } from 'node:fs'
+import { hostname, release } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { countProcessors, readHost } from '../../../src/engine/launch/host.js'
+import { temporaryDirectory } from '../../support/temporary.js'
 
 describe('countProcessors', () => {
   it('counts up to the last possible one', () => {
@@ -25,7 +26,7 @@ describe.skipIf(reason)(`readHost${reason && ` (skipped: ${reason})`}`, () => {
     expect(host.hostDevices('/dev/null')).toEqual([
       { path: '/dev/null', type: 'c', major: 1, minor: 3, mode: expect.any(Number) },
     ])
-    const directory = mkdtempSync(join(tmpdir(), 'mayfly-host-'))
+    const directory = temporaryDirectory('host')
     try {
       symlinkSync('/dev/zero', join(directory, 'z'))
       expect(host.hostDevices(join(directory, 'z'))).toMatchObject([{ type: 'c', major: 1, minor: 5 }])

@@ -1,18 +1,18 @@
 /** Where credentials are found, with real files and real helper programs. */
 
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { askHelper } from '../../../src/engine/registry/credential-helper.js'
 import { findCredentials } from '../../../src/engine/registry/credentials.js'
+import { temporaryDirectory } from '../../support/temporary.js'
 
 const base64 = (text: string) => Buffer.from(text).toString('base64')
 
 let directory: string
 
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'mf-credentials-'))
+  directory = temporaryDirectory('credentials')
   mkdirSync(join(directory, 'bin'))
   vi.stubEnv('HOME', directory)
   vi.stubEnv('PATH', `${join(directory, 'bin')}:${process.env.PATH}`)

@@ -3,10 +3,9 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { createServer as createProxy } from 'node:http'
 import { type AddressInfo, connect, createServer as createTcpServer, type Server } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -21,6 +20,7 @@ import {
   startHostileRegistry,
 } from '../../support/hostile-registry.js'
 import { makeCertificates } from '../../support/registry.js'
+import { temporaryDirectory } from '../../support/temporary.js'
 import { leftovers, makeTar, obstacle, openPlace, type Place } from './support.js'
 
 const why = obstacle()
@@ -34,7 +34,7 @@ describe.skipIf(why)(`a hostile registry (${why || 'all there'})`, () => {
   let certificates: string
 
   beforeAll(async () => {
-    certificates = mkdtempSync(join(tmpdir(), 'mf-ca-'))
+    certificates = temporaryDirectory('ca')
     await makeCertificates(certificates)
   })
   afterAll(() => rmSync(certificates, { recursive: true }))

@@ -3,14 +3,14 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type BuildOptions, build } from 'esbuild'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { pull } from '../../../src/engine/registry/pull.js'
 import { digestOf, type HostileRegistry, sendBytes, startHostileRegistry } from '../../support/hostile-registry.js'
+import { temporaryDirectory } from '../../support/temporary.js'
 import { leftovers, makeTar, obstacle, openPlace } from './support.js'
 
 const why = obstacle()
@@ -36,7 +36,7 @@ describe.skipIf(why)(`pulls in processes of their own (${why || 'all there'})`, 
   })
   afterAll(() => rmSync(script, { force: true }))
   beforeEach(async () => {
-    directory = mkdtempSync(join(tmpdir(), 'mf-'))
+    directory = temporaryDirectory()
     registry = await startHostileRegistry()
     registry.image('1', LAYERS)
   })

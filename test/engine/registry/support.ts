@@ -1,13 +1,13 @@
 /** A store of its own with a warden, small layers, and images made of them. */
 
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { RegistryContext } from '../../../src/engine/registry/pull.js'
 import { Session } from '../../../src/engine/session.js'
 import { Store } from '../../../src/engine/store/store.js'
 import { wardenProgram } from '../../../src/engine/where.js'
+import { temporaryDirectory } from '../../support/temporary.js'
 
 export interface Place extends AsyncDisposable {
   readonly context: RegistryContext & { readonly store: Store }
@@ -29,7 +29,7 @@ export function obstacle(): string {
 }
 
 export async function openPlace(home?: string): Promise<Place> {
-  const directory = mkdtempSync(join(tmpdir(), 'mf-'))
+  const directory = temporaryDirectory()
   const where = home ?? join(directory, 'home')
   const open = async () => {
     await new Store(where).prepare()
@@ -54,7 +54,7 @@ export async function openPlace(home?: string): Promise<Place> {
 
 /** A tar of these files, as GNU tar makes it. */
 export function makeTar(files: Readonly<Record<string, string | Buffer>>): Buffer {
-  const directory = mkdtempSync(join(tmpdir(), 'mf-tar-'))
+  const directory = temporaryDirectory('tar')
   try {
     for (const [path, contents] of Object.entries(files)) {
       mkdirSync(join(directory, 'tree', path, '..'), { recursive: true })

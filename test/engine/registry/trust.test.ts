@@ -1,16 +1,16 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { rootCertificates } from 'node:tls'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { trustFor } from '../../../src/engine/registry/trust.js'
+import { temporaryDirectory } from '../../support/temporary.js'
 
 const HOST = 'registry.example:5000'
 
 describe('trustFor', () => {
   let directory: string
   beforeEach(() => {
-    directory = mkdtempSync(join(tmpdir(), 'mf-trust-'))
+    directory = temporaryDirectory('trust')
     mkdirSync(join(directory, HOST))
   })
   afterEach(() => {

@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Store, storeHome } from '../../../src/engine/store/store.js'
+import { temporaryDirectory } from '../../support/temporary.js'
 import { openStore } from './support.js'
 
 let directory: string
 
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'mayfly-store-'))
+  directory = temporaryDirectory('store')
 })
 
 afterEach(async () => {

@@ -1,7 +1,6 @@
 /** A store of its own for a test, and small layers and images to put into it. */
 
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { encodeConfig, type ImageConfig } from '../../../src/engine/image/config.js'
 import { digestOfBytes } from '../../../src/engine/image/digest-of.js'
@@ -12,6 +11,7 @@ import { unpackLayer } from '../../../src/engine/store/layer-archive.js'
 import type { Layer, LayerFacts } from '../../../src/engine/store/layers.js'
 import { Store } from '../../../src/engine/store/store.js'
 import { wardenProgram } from '../../../src/engine/where.js'
+import { temporaryDirectory } from '../../support/temporary.js'
 
 export interface OpenStore {
   readonly store: Store
@@ -27,7 +27,7 @@ export interface StoreWorld {
 }
 
 export function makeStoreWorld(): StoreWorld {
-  const directory = mkdtempSync(join(tmpdir(), 'mf-'))
+  const directory = temporaryDirectory()
   const home = join(directory, 'home')
   const opened: OpenStore[] = []
   return {

@@ -1,18 +1,9 @@
 /** A world of its own for tests of the engine: a store and a root file system with busybox in it, both temporary. */
 
-import {
-  chmodSync,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { wardenProgram } from '../../../src/engine/where.js'
+import { temporaryDirectory } from '../../support/temporary.js'
 
 const BUSYBOX = '/bin/busybox'
 const APPLETS =
@@ -40,7 +31,7 @@ export interface World {
 }
 
 export function makeWorld(): World {
-  const directory = mkdtempSync(join(tmpdir(), 'mf-'))
+  const directory = temporaryDirectory()
   const rootfs = join(directory, 'rootfs')
   for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev', 'root', 'home/alice'])
     mkdirSync(join(rootfs, name), { recursive: true })

@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { temporaryDirectory } from '../../support/temporary.ts'
 import { type Case, type EscapeWorld, persist } from '../world.ts'
 
 /** A directory and a link to the outside, at /data and /link, change places as fast as they can. */
@@ -18,7 +18,7 @@ const swapping = (world: EscapeWorld, more = {}) =>
 
 /** A tar of one file. */
 function tarOf(name: string, content: string, ...flags: string[]): Buffer {
-  const directory = mkdtempSync(join(tmpdir(), 'mf-'))
+  const directory = temporaryDirectory()
   try {
     writeFileSync(join(directory, name), content)
     return execFileSync('tar', ['-C', directory, ...flags, '-cf', '-', name])

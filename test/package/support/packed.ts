@@ -1,11 +1,11 @@
 /** The package as users get it: packed, and installed with npm into projects of their own. Install scripts never run. */
 
 import { execFile } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { temporaryDirectory } from '../../support/temporary.js'
 import { install, npm, type Runtime, runtime } from './installed.js'
 
 export const root = fileURLToPath(new URL('../../../', import.meta.url))
@@ -83,7 +83,7 @@ export async function pack(directory: string): Promise<{ readonly tarball: strin
 
 /** A copy of `test/package/projects/<name>` with the tarball and the packages, of the versions that we have, installed. */
 export async function installProject(name: string, tarball: string, packages: readonly string[]): Promise<string> {
-  const directory = mkdtempSync(join(tmpdir(), `mf-${name}-`))
+  const directory = temporaryDirectory(name)
   cpSync(join(PROJECTS, name), directory, { recursive: true })
   cpSync(tarball, join(directory, 'mayfly.tgz'))
   const others = Object.fromEntries(packages.map((wanted) => [wanted, manifest.devDependencies[wanted] ?? 'latest']))

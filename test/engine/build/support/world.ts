@@ -1,7 +1,6 @@
 /** A builder with a store of its own and `base` in it, an image with busybox. */
 
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { receiveArchive } from '../../../../src/engine/archive.js'
 import { build } from '../../../../src/engine/build/build.js'
@@ -16,6 +15,7 @@ import { wardenProgram } from '../../../../src/engine/where.js'
 import { Workspace } from '../../../../src/engine/workspace.js'
 import { putBaseImage } from '../../../support/base-image.js'
 import { makeRootfs } from '../../../support/rootfs.js'
+import { temporaryDirectory } from '../../../support/temporary.js'
 
 export interface BuildWorld extends AsyncDisposable {
   readonly context: BuildContext
@@ -36,7 +36,7 @@ export interface BuildWorld extends AsyncDisposable {
 /** @param directory of another world, whose store is used: it is that one's to remove */
 export async function openWorld(directory?: string): Promise<BuildWorld> {
   const own = directory === undefined
-  const root = directory ?? mkdtempSync(join(tmpdir(), 'mf-build-'))
+  const root = directory ?? temporaryDirectory('build')
   const home = join(root, 'home')
   await new Store(home).prepare()
   const session = await Session.open({ home, program: wardenProgram(), network: false })

@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { release, tmpdir } from 'node:os'
+import { rmSync } from 'node:fs'
+import { release } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -8,6 +8,7 @@ import { ALL_CAPABILITIES, DEFAULT_CAPABILITIES } from '../../../../src/engine/l
 import { compileSeccomp } from '../../../../src/engine/launch/seccomp/compile.js'
 import { DEFAULT_SECCOMP_PROFILE } from '../../../../src/engine/launch/seccomp/default-profile.js'
 import { type Architecture, syscallNumbers } from '../../../../src/engine/launch/seccomp/syscalls.js'
+import { temporaryDirectory } from '../../../support/temporary.js'
 
 const [EPERM, EBADF, ENOSYS, EAFNOSUPPORT] = [1, 9, 38, 97]
 const architecture = process.arch as Architecture
@@ -17,7 +18,7 @@ const reason = process.platform !== 'linux' ? 'needs Linux' : hasCompiler ? '' :
 describe.skipIf(reason)(`this kernel, with the default filter loaded${reason && ` (skipped: ${reason})`}`, () => {
   let directory: string
   beforeAll(() => {
-    directory = mkdtempSync(join(tmpdir(), 'mayfly-seccomp-'))
+    directory = temporaryDirectory('seccomp')
     const source = fileURLToPath(new URL('load.c', import.meta.url))
     execFileSync('gcc', ['-Wall', '-Wextra', '-Werror', '-O2', '-o', join(directory, 'load'), source])
   })
