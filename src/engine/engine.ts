@@ -6,7 +6,7 @@ import { type EngineEvent, EventBus, type EventDetail } from './events.js'
 import { newId } from './ids.js'
 import { ImageService } from './images.js'
 import type { CompleteContainerOptions } from './launch/complete.js'
-import type { SessionFacts } from './launch/facts.js'
+import type { HostFacts, SessionFacts } from './launch/facts.js'
 import { readHost } from './launch/host.js'
 import { type ImageFacts, imageFault } from './launch/image.js'
 import { planLaunch } from './launch/plan.js'
@@ -122,21 +122,22 @@ export class Engine implements AsyncDisposable {
         { cause: error },
       )
     })
+    const host = readHost()
     const session = await Session.open({ home: store.home, program, network })
     if (signal?.aborted) {
       await session.close()
       throw signal.reason
     }
-    return new Engine(session, new Store(store.home, session), network)
+    return new Engine(session, new Store(store.home, session), host, network)
   }
 
-  private constructor(session: Session, store: Store, hasNetwork: boolean) {
+  private constructor(session: Session, store: Store, host: HostFacts, hasNetwork: boolean) {
     this.#session = session
     this.#store = store
     this.#hasNetwork = hasNetwork
     this.#rootfs = new RootFilesystems(session, store)
     this.#facts = {
-      ...readHost(),
+      ...host,
       rootless: session.facts.rootless,
       cgroups: session.facts.cgroups.mode,
       container: (reference) => this.#find(reference).life,

@@ -122,6 +122,17 @@ describe.skipIf(why)('the packed package', () => {
     PAIR_TIMEOUT_MS,
   )
 
+  test.runIf(pairs.some(([node]) => node === 'deno'))('is refused by Deno without --allow-all, in words', async () => {
+    const [program, command] = programs.get('deno')!
+    const rights = ['read', 'write', 'env', 'run', 'net', 'sys'].map((right) => `--allow-${right}`)
+    const words = [command!, '--no-prompt', '--no-lock', ...rights, 'suite.js']
+    const env = { MAYFLY_HOME: join(territory.directory, 'home'), IMAGE, REDIS, NO_COLOR: '1' }
+    const { exitCode, text } = await run(program!, words, { cwd: await project('none'), env })
+    expect(text).toContain('Cannot read /proc/self/status')
+    expect(text).toContain('under Deno, only --allow-all gives access to it')
+    expect(exitCode).toBe(1)
+  })
+
   /** Seconds of each pair, the installation not counted. */
   function table(): string {
     const [nodes, runners] = [0, 1].map((index) => [...new Set(pairs.map((pair) => pair[index]!))])

@@ -6,7 +6,10 @@ import { join } from 'node:path'
 import { MayflyError } from '../errors.js'
 import type { HostDevice, HostFacts } from './facts.js'
 
-/** Takes well below a millisecond. Throws NOT_SUPPORTED on another processor than x64 and arm64. */
+/**
+ * Takes well below a millisecond. Throws NOT_SUPPORTED on another processor than x64 and arm64, ENGINE_UNAVAILABLE where /proc cannot be
+ * read.
+ */
 export function readHost(): HostFacts {
   const { arch } = process
   if (arch !== 'x64' && arch !== 'arm64') {
@@ -16,7 +19,7 @@ export function readHost(): HostFacts {
     arch,
     kernel: release(),
     cpus: countProcessors(read('/sys/devices/system/cpu/possible')),
-    capabilities: BigInt(`0x${/^CapBnd:\s*([\da-f]+)/m.exec(read('/proc/self/status'))?.[1] ?? '0'}`),
+    capabilities: boundingSet(read('/proc/self/status')),
     kernelCapabilities: (1n << (BigInt(read('/proc/sys/kernel/cap_last_cap').trim() || 40) + 1n)) - 1n,
     limitsSwap: canLimitSwap(),
     hostname: hostname(),
@@ -32,6 +35,21 @@ function read(path: string): string {
   } catch {
     return '' // missing or not ours to read: the fact is then not known
   }
+}
+
+/** To go on without would give every container no capability at all, which shows as errors of the programs in it. */
+export function boundingSet(status: string): bigint {
+  const found = /^CapBnd:\s*([\da-f]+)/m.exec(status)?.[1]
+  if (found === undefined) {
+    throw new MayflyError(
+      'ENGINE_UNAVAILABLE',
+      'Cannot read /proc/self/status, which tells what containers may be given',
+      {
+        hint: 'mount /proc; under Deno, only --allow-all gives access to it',
+      },
+    )
+  }
+  return BigInt(`0x${found}`)
 }
 
 /** `0-3,8-9` → 10: the numbers go up to the last, and so must what is masked for each. */

@@ -2,12 +2,20 @@ import { rmSync, symlinkSync } from 'node:fs'
 import { hostname, release } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { countProcessors, readHost } from '../../../src/engine/launch/host.js'
+import { boundingSet, countProcessors, readHost } from '../../../src/engine/launch/host.js'
 import { temporaryDirectory } from '../../support/temporary.js'
 
 describe('countProcessors', () => {
   it('counts up to the last possible one', () => {
     expect(['0', '0-3', '0-3,8-9\n', ''].map(countProcessors)).toEqual([1, 4, 10, 1])
+  })
+})
+
+describe('boundingSet', () => {
+  it('reads what the kernel says, and takes silence for no answer', () => {
+    expect(boundingSet('Name:\tnode\nCapBnd:\t000001ffffffffff\n')).toBe((1n << 41n) - 1n)
+    expect(boundingSet('CapBnd:\t0000000000000000\n')).toBe(0n)
+    expect(() => boundingSet('')).toThrow(expect.objectContaining({ code: 'ENGINE_UNAVAILABLE' }))
   })
 })
 
