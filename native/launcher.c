@@ -191,11 +191,21 @@ static int open_session(int *bulk, struct fault *f)
 
 /* -- what dead sessions left -------------------------------------------------------------------------------------------- */
 
-static void remove_session(const char *name, int directory_fd)
+/* False if something is left. */
+static bool remove_session(const char *name, int directory_fd)
 {
 	/* Files of other ids can be removed only inside the user namespace that knows them. */
 	cgroup_sweep(directory_fd);
-	remove_tree(at.sessions_fd, name, 0);
+	return remove_tree(at.sessions_fd, name, 0) == 0;
+}
+
+/* Our own, once the warden is gone. Two may still be writing into it: processes in the host's PID namespace, which die only now, and
+ * node, which may be in the middle of a file for the store and hears of the end at its own time. */
+static void end_session(void)
+{
+	const struct timespec pause = {.tv_nsec = 20000000};
+	for (int tries = 0; tries < 250 && (spawn_living() || !remove_session(at.id, at.directory_fd)); tries++)
+		nanosleep(&pause, NULL);
 }
 
 static void sweep(void)
@@ -405,6 +415,6 @@ int launcher_main(int argc, char **argv)
 	spawn_kill_all();
 	if (at.user_ns >= 0 && setns(at.user_ns, CLONE_NEWUSER) < 0)
 		return code;
-	remove_session(at.id, at.directory_fd);
+	end_session();
 	return code;
 }

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "exec.h"
@@ -351,4 +352,12 @@ void spawn_kill_all(void)
 {
 	for (size_t i = 0; i < child_count; i++)
 		kill(children[i], SIGKILL);
+}
+
+bool spawn_living(void)
+{
+	for (size_t i = child_count; i-- > 0;)
+		if (waitpid(children[i], NULL, WNOHANG) != 0)
+			children[i] = children[--child_count];
+	return child_count > 0;
 }

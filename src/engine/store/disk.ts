@@ -17,7 +17,6 @@ import type { Session } from '../session.js'
 export class StoreDisk {
   readonly home: string
   readonly #session: Session | undefined
-  #temporaries: Promise<string> | undefined
   readonly #listeners = new Set<(damage: MayflyError) => void>()
   readonly #told = new Set<string>()
 
@@ -38,8 +37,8 @@ export class StoreDisk {
 
   /** A path that nobody uses, in the session's directory, where the launcher has made a place for it; nothing is there yet. */
   async temporary(): Promise<string> {
-    this.#temporaries ??= makeDirectory(join(this.session.facts.session, 'store'))
-    return join(await this.#temporaries, randomBytes(8).toString('hex'))
+    // Not made here: after the session's end, that would bring its directory back.
+    return join(this.session.facts.session, 'store', randomBytes(8).toString('hex'))
   }
 
   /** Removes a temporary, file or tree. What cannot be removed now goes with the session. */
@@ -101,11 +100,6 @@ export class StoreDisk {
     this.#told.add(error.message)
     for (const listener of this.#listeners) listener(error)
   }
-}
-
-async function makeDirectory(path: string): Promise<string> {
-  await mkdir(path, { recursive: true, mode: 0o700 })
-  return path
 }
 
 /** What a small file says, or undefined when there is none. `maxBytes` guards against a file that is something else. */
