@@ -7,6 +7,7 @@ import { refuse } from './engine/launch/check.js'
 import type { PublishedPort, ResourceLimits, SeccompProfile, Ulimit } from './engine/options.js'
 import type { Hooks } from './hooks.js'
 import type { ImageSubstitution } from './image-substitution.js'
+import { type Network, networkId, type StartedNetwork } from './network.js'
 import { NO_PREPARATION, type Preparation } from './preparation-options.js'
 import { type ImagePullPolicy, PullPolicy } from './pull-policy.js'
 import type { WaitStrategy } from './wait/strategy.js'
@@ -37,7 +38,7 @@ export interface Definition {
   readonly mounts: readonly ContainerMount[]
   readonly volumesFrom: NonNullable<ContainerSpec['volumesFrom']>
   readonly networks: readonly {
-    readonly id: string
+    readonly network: Network | StartedNetwork
     readonly aliases: readonly string[]
     readonly ipAddress?: string
   }[]
@@ -143,7 +144,21 @@ export function definitionOf(image: string, isBuilt: boolean): Definition {
   })
 }
 
+const CONTAINER = 'container:'
 const NETWORK_MODE = /^(?:default|bridge|none|host|container:.*)$/s
+
+/** As in Docker, the name of a network is a mode too. */
+function namesNetwork(networkMode: string | undefined): networkMode is string {
+  return networkMode !== undefined && !NETWORK_MODE.test(networkMode)
+}
+
+/** Networks that it is on, and containers whose network or mounts it has: where they are it has to be. */
+export function upon({ networks, networkMode, volumesFrom }: Definition): readonly string[] {
+  const isContainer = networkMode?.startsWith(CONTAINER)
+  const named = isContainer ? [networkMode!.slice(CONTAINER.length)] : namesNetwork(networkMode) ? [networkMode] : []
+  const joined = networkMode === undefined ? networks.map(({ network }) => networkId(network)) : named
+  return [...joined, ...volumesFrom.map(({ container }) => container)]
+}
 
 /** The spec without what only the start knows: the image after substitution, names of the host. */
 export function toSpec(
@@ -152,13 +167,13 @@ export function toSpec(
   extraHosts: Readonly<Record<string, string>>,
 ): ContainerSpec {
   const { networkMode, aliases } = definition
-  // As in Docker, the name of a network is a mode too.
-  const isNetwork = networkMode !== undefined && !NETWORK_MODE.test(networkMode)
-  const networks = isNetwork ? [{ id: networkMode, aliases: [] }] : definition.networks
-  const attachments: NetworkAttachment[] = networks.map(({ id, aliases: own, ...rest }) => ({
-    network: id,
-    aliases: [...new Set([...own, ...aliases])],
+  const isNetwork = namesNetwork(networkMode)
+  const networks = isNetwork
+    ? [{ network: networkMode, aliases: [] }]
+    : definition.networks.map((one) => ({ ...one, network: networkId(one.network) }))
+  const attachments: NetworkAttachment[] = networks.map(({ aliases: own, ...rest }) => ({
     ...rest,
+    aliases: [...new Set([...own, ...aliases])],
   }))
   const known = {
     image,

@@ -47,7 +47,7 @@ import { callHook, checkHooks, type Hooks } from './hooks.js'
 import { hostPorts } from './host-ports.js'
 import type { ImageSubstitution } from './image-substitution.js'
 import { checkMigration, type Migration, runMigrations, type SqlRunner } from './migrations.js'
-import { StartedNetwork } from './network.js'
+import { isSameNetwork, Network, StartedNetwork } from './network.js'
 import { takeFromPool } from './pool.js'
 import { type PortWithOptionalBinding, portToExpose } from './ports.js'
 import type { Preparable } from './preparation-options.js'
@@ -487,18 +487,18 @@ export class GenericContainer implements TestContainer {
 
   /** One network, of several. Without any, containers are on a common one. */
   withNetwork(
-    network: StartedNetwork,
+    network: StartedNetwork | Network,
     { aliases = [], ipAddress }: { readonly aliases?: readonly string[]; readonly ipAddress?: string } = {},
   ): this {
-    if (!(network instanceof StartedNetwork)) {
+    if (!(network instanceof StartedNetwork || network instanceof Network)) {
       refuse('network', network, 'expected a network that was started', 'await new Network().start()')
     }
     const attachment = {
-      id: network.getId(),
+      network,
       aliases: texts(aliases, 'network.aliases'),
       ...(ipAddress === undefined ? {} : { ipAddress: text(ipAddress, 'network.ipAddress') }),
     }
-    const others = this.definition.networks.filter(({ id }) => id !== attachment.id)
+    const others = this.definition.networks.filter((other) => !isSameNetwork(other.network, network))
     return this.with({ networks: [...others, attachment] })
   }
 

@@ -8,7 +8,10 @@ const portsOf = list(integer(1, 65_535))
 /** Names of this machine inside containers. */
 const HOST_NAMES = ['host.testcontainers.internal', 'host.mayfly.internal']
 
-let isExposed = false
+/** For all containers of this process. */
+const exposed = new Set<number>()
+/** What each backend knows of. */
+const told = new WeakMap<Backend, Set<number>>()
 
 /** Settings for all containers of this process. */
 // biome-ignore lint/complexity/noStaticOnlyClass: testcontainers has it so, and users know it
@@ -28,7 +31,7 @@ export class TestContainers {
     const checked = portsOf(ports, 'ports')
     const backend = await currentBackend()
     await backend.exposeHostPorts(checked)
-    isExposed = true
+    for (const port of checked) exposed.add(port)
   }
 }
 
@@ -43,7 +46,12 @@ export async function hostAccess(
   ports: readonly number[],
   signal: AbortSignal,
 ): Promise<Readonly<Record<string, string>>> {
-  if (ports.length > 0) await backend.exposeHostPorts(ports, { signal })
-  if (ports.length === 0 && !isExposed) return {}
+  // Those of the process, too: the container may be of another backend than the one that was told.
+  const all = [...new Set([...exposed, ...ports])]
+  if (all.length === 0) return {}
+  const known = told.get(backend) ?? new Set()
+  const others = all.filter((port) => !known.has(port))
+  if (others.length > 0) await backend.exposeHostPorts(others, { signal })
+  told.set(backend, new Set([...known, ...others]))
   return Object.fromEntries(HOST_NAMES.map((name) => [name, 'host-gateway']))
 }

@@ -1,9 +1,10 @@
 /** Networks on which containers find each other by name. */
 
 import type { BackendNetwork, NetworkOptions } from './backends/backend.js'
-import { currentBackend } from './backends/current.js'
+import { areTogether, backendUpon } from './backends/current.js'
 import { textsByName } from './checks.js'
-import { boolean, type Check, optional, sparse, string } from './engine/launch/check.js'
+import { MayflyError } from './engine/errors.js'
+import { boolean, type Check, optional, refuse, sparse, string } from './engine/launch/check.js'
 import type { StartedTestContainer } from './started-container.js'
 
 const shape = sparse({
@@ -14,6 +15,13 @@ const shape = sparse({
   internal: optional(boolean),
   labels: optional(textsByName),
 }) as Check<NetworkOptions>
+
+/** How a network is made. */
+export interface NetworkStartOptions {
+  readonly signal?: AbortSignal
+  /** One that is shared by `shareContainers`: containers can be on both. */
+  readonly beside?: StartedNetwork
+}
 
 /**
  * A network to be made.
@@ -33,9 +41,19 @@ export class Network {
     this.#options = 'nextUuid' in options ? { name: options.nextUuid() } : shape(options, 'network')
   }
 
-  /** Makes it. Throws NAME_TAKEN. */
-  async start({ signal }: { readonly signal?: AbortSignal } = {}): Promise<StartedNetwork> {
-    const backend = await currentBackend()
+  /**
+   * Makes it. Throws NAME_TAKEN.
+   *
+   * A container can be on several networks that are all of this process, or all beside a shared one: made in the process that shares it, and
+   * gone with this one.
+   *
+   * @default beside: none
+   */
+  async start({ signal, beside }: NetworkStartOptions = {}): Promise<StartedNetwork> {
+    if (beside !== undefined && !(beside instanceof StartedNetwork)) {
+      refuse('beside', beside, 'expected a network that was started', 'such as shared.inject().network')
+    }
+    const backend = await backendUpon(beside ? [beside.getId()] : [])
     const network = await backend.createNetwork(this.#options, signal ? { signal } : {})
     return new StartedNetwork(network)
   }
@@ -43,44 +61,59 @@ export class Network {
 
 /** A network that is there. */
 export class StartedNetwork implements AsyncDisposable {
-  readonly #network: BackendNetwork
+  private readonly network: BackendNetwork
 
   /** @internal */
   constructor(network: BackendNetwork) {
-    this.#network = network
+    this.network = network
   }
 
   /** Unique. */
   getId(): string {
-    return this.#network.id
+    return this.network.id
   }
 
   /** As given, or one made up. */
   getName(): string {
-    return this.#network.name
+    return this.network.name
   }
 
   /** Such as `10.5.0.0/24`; '' where it is not known. */
   getSubnet(): string {
-    return this.#network.subnet
+    return this.network.subnet
   }
 
-  /** Adds a running container, under its name and these. */
-  connect(
+  /**
+   * Adds a running container, under its name and these.
+   *
+   * Throws NOT_SUPPORTED for a container of this process and a network that is shared, or the reverse: start it on the shared network.
+   */
+  async connect(
     container: StartedTestContainer,
     { aliases = [], ipAddress }: { readonly aliases?: readonly string[]; readonly ipAddress?: string } = {},
   ): Promise<void> {
-    return this.#network.connect(container.getId(), { aliases, ...(ipAddress === undefined ? {} : { ipAddress }) })
+    this.requireBeside(container)
+    await this.network.connect(container.getId(), { aliases, ...(ipAddress === undefined ? {} : { ipAddress }) })
   }
 
   /** Takes a container off it. */
-  disconnect(container: StartedTestContainer): Promise<void> {
-    return this.#network.disconnect(container.getId())
+  async disconnect(container: StartedTestContainer): Promise<void> {
+    this.requireBeside(container)
+    await this.network.disconnect(container.getId())
+  }
+
+  private requireBeside(container: StartedTestContainer): void {
+    if (areTogether(this.getId(), container.getId())) return
+    const message = `"${container.getName()}" and the network "${this.getName()}" are of different processes`
+    throw new MayflyError('NOT_SUPPORTED', message, {
+      container: container.getName(),
+      hint: 'start it on the shared network: withNetwork(network)',
+    })
   }
 
   /** Removes it. May be called twice. */
   async stop(): Promise<StoppedNetwork> {
-    await this.#network.remove()
+    await this.network.remove()
     return new StoppedNetwork()
   }
 
@@ -92,3 +125,25 @@ export class StartedNetwork implements AsyncDisposable {
 
 /** A network that was. */
 export class StoppedNetwork {}
+
+/** Where a network that was not started by itself is found: one that is shared under a definition. */
+const shared = new WeakMap<Network, () => StartedNetwork>()
+
+/** From now on the definition stands for what this gives, where a container is to be on it. @internal */
+export function shareNetwork(network: Network, started: () => StartedNetwork): void {
+  shared.set(network, started)
+}
+
+/** Throws INVALID_OPTION for a definition of which nothing is known to be started. @internal */
+export function networkId(network: Network | StartedNetwork): string {
+  if (network instanceof StartedNetwork) return network.getId()
+  const find = shared.get(network)
+  if (find) return find().getId()
+  return refuse('network', network, 'expected a network that was started', 'await new Network().start() gives it')
+}
+
+/** @internal */
+export function isSameNetwork(one: Network | StartedNetwork, other: Network | StartedNetwork): boolean {
+  if (one === other) return true
+  return one instanceof StartedNetwork && other instanceof StartedNetwork && one.getId() === other.getId()
+}

@@ -1,6 +1,7 @@
 /** Containers made ahead: while a test works with one, the next are started. */
 
-import { currentBackend } from './backends/current.js'
+import { backendUpon } from './backends/current.js'
+import { upon } from './definition.js'
 import type { RunningContainer } from './running-container.js'
 import type { StartedTestContainer } from './started-container.js'
 
@@ -85,6 +86,6 @@ export function pooled(definition: object): number {
 /** It runs still, in the backend that is used now. */
 async function isUsable(started: StartedTestContainer): Promise<boolean> {
   const { running } = started as unknown as Insides
-  if (running.backend !== (await currentBackend())) return false
+  if (running.backend !== (await backendUpon(upon(running.definition)))) return false
   return (await running.container.inspect()).status === 'running'
 }

@@ -85,7 +85,7 @@ async function lastingState(
   signal: AbortSignal,
 ): Promise<BackendState> {
   const { backend, preparable, bringUp } = request
-  const found = backend.findState(key)
+  const found = await backend.findState(key)
   if (found) return found
   const spec = specToPrepare(request)
   const make = (own: AbortSignal) => bringUp(spec, undefined, migrations, own)

@@ -23,6 +23,8 @@ export class RunningContainer {
   programUser: string | undefined
   /** Runs its migrations. */
   migrate: () => Promise<void> = async () => {}
+  /** Throws where it is not this process's to stop. */
+  requireOwn: () => void = () => {}
   /** The stop under way or done: there is one, however often it is asked for. */
   stopping: Promise<void> | undefined
   /** Those that were made and not undone. */

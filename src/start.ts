@@ -8,9 +8,9 @@ import type {
   ImageFacts,
   Inspection,
 } from './backends/backend.js'
-import { currentBackend } from './backends/current.js'
+import { backendUpon } from './backends/current.js'
 import { copyArchives, copyEntries } from './copy-in.js'
-import { type Definition, toSpec } from './definition.js'
+import { type Definition, toSpec, upon } from './definition.js'
 import { MayflyError } from './engine/errors.js'
 import { callHook } from './hooks.js'
 import { hostAccess } from './host-ports.js'
@@ -52,9 +52,9 @@ const SETTLING_MS = 10
 /** Starts it, as often as its definition allows. A failed attempt leaves no container behind. */
 export async function startContainer(source: Launchable, signal: AbortSignal): Promise<RunningContainer> {
   signal.throwIfAborted()
-  const backend = await untilAborted(currentBackend(), signal)
   for (let attempt = 1; ; attempt++) {
     const definition = await source.define()
+    const backend = await untilAborted(backendUpon(upon(definition)), signal)
     try {
       return await startOnce(backend, definition, source, signal)
     } catch (error) {

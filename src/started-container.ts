@@ -183,6 +183,7 @@ export class StartedTestContainer implements AsyncDisposable {
   async stop(options: StopOptions = {}): Promise<StoppedTestContainer> {
     const checked = stopShape(options, 'stop') as StopOptions
     const { running } = this
+    running.requireOwn()
     running.stopping ??= this.end(checked)
     await running.stopping
     return new StoppedTestContainer(running)

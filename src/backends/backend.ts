@@ -445,7 +445,7 @@ export interface Backend {
     options?: WithSignal & { readonly from?: BackendState },
   ): Promise<BackendContainer>
   /** A state that is kept for all processes, by its key; undefined if there is none. */
-  findState(key: string): BackendState | undefined
+  findState(key: string): BackendState | undefined | Promise<BackendState | undefined>
   /**
    * The same; where there is none, `make` gives a container that is ready, which is stopped cleanly, kept and removed. Once, in however
    * many processes it is asked for at the same time. What fails keeps nothing.

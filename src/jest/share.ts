@@ -1,9 +1,8 @@
 /** One set of containers for all workers of a Jest run. */
 
 import { MayflyError } from '../engine/errors.js'
-import type { GenericContainer } from '../generic-container.js'
-import { type AnyStarted, membersOf, type StartedSet } from '../runner/members.js'
-import { rebuild, type SharedSet, startShared } from '../runner/share.js'
+import { type SharedSetOf, type SharedStarted, sharedMembersOf } from '../runner/members.js'
+import { type AnyShared, containersOf, expectShared, rebuild, type SharedSet, startShared } from '../runner/share.js'
 import { describeTails } from '../runner/tails.js'
 import { currentKeeper } from './keeper.js'
 
@@ -16,18 +15,19 @@ export interface ShareOptions {
 }
 
 /** A global setup, and what tests have of it. */
-export interface SharedContainers<Set extends Readonly<Record<string, GenericContainer>>> {
+export interface SharedContainers<Set extends SharedSetOf> {
   /** Starts them unless they run: the form that Jest wants of a `globalSetup` module. In watch mode they stay between runs. */
   (): Promise<void>
   /** Stops them, for a `globalTeardown` module. Without one they end with Jest. */
   teardown(): Promise<void>
   /**
-   * The started containers, in a test file. All their accessors work, and what can be done with a running container but following its
-   * log and ending it.
+   * The started containers and networks, in a test file. All accessors of the containers work, and what can be done with a running one but
+   * ending it. What a test starts on a shared network runs beside the shared containers, and belongs to the test all the same: it is gone with its
+   * `stop()`, and with the worker at the latest, however that ends.
    *
    * Throws SETUP_MISSING when the global setup did not run.
    */
-  inject(): StartedSet<Set>
+  inject(): SharedStarted<Set>
 }
 
 const TIMEOUT_MS = 300_000
@@ -49,15 +49,27 @@ const RUNNING = Symbol.for('mayfly.jest.running')
  * // and in a test file that imports it:
  * const { db } = shared.inject()
  * console.log(db.connectionUri)
+ * @example
+ * import { GenericContainer, Network } from 'mayfly'
+ * import { postgres } from 'mayfly/fixtures/postgres'
+ * import { shareContainers } from 'mayfly/jest'
+ *
+ * // With a network, tests start containers of their own beside the shared ones.
+ * const network = new Network()
+ * const shared = shareContainers({ network, db: postgres().withNetwork(network, { aliases: ['db'] }) })
+ * export default shared
+ *
+ * // In a test: it finds the database as db:5432.
+ * await using app = await new GenericContainer('example/app').withNetwork(shared.inject().network).start()
  */
-export function shareContainers<const Set extends Readonly<Record<string, GenericContainer>>>(
+export function shareContainers<const Set extends SharedSetOf>(
   set: Set,
   { name = 'shared', timeoutMs = TIMEOUT_MS }: ShareOptions = {},
 ): SharedContainers<Set> {
-  const members = membersOf(set, 'run', ['run'])
+  const members = sharedMembersOf(set)
   // Jest gives its workers, also those in threads and in its own process, the environment as it is after the setup.
   const variable = `JEST_MAYFLY_${name}`
-  let injected: AnyStarted | undefined
+  let injected: AnyShared | undefined
 
   const setup = async () => {
     const running = runningSets()
@@ -76,7 +88,7 @@ export function shareContainers<const Set extends Readonly<Record<string, Generi
     delete process.env[variable]
     await shared?.stop()
   }
-  const inject = (): AnyStarted => {
+  const inject = (): AnyShared => {
     if (injected) return injected
     const told = process.env[variable]
     if (told === undefined) {
@@ -88,11 +100,12 @@ export function shareContainers<const Set extends Readonly<Record<string, Generi
     injected = rebuilt
     currentKeeper()?.hold({
       scope: 'file',
-      tails: () => describeTails(Object.entries(rebuilt)),
+      tails: () => describeTails(containersOf(rebuilt, members.containers)),
       close: async () => {},
     })
     return rebuilt
   }
+  expectShared(members, inject)
   return Object.assign(setup, { teardown, inject }) as unknown as SharedContainers<Set>
 }
 

@@ -2,6 +2,7 @@
 
 import { MayflyError } from '../engine/errors.js'
 import { GenericContainer } from '../generic-container.js'
+import { Network, type StartedNetwork } from '../network.js'
 import type { StartedTestContainer } from '../started-container.js'
 
 /** What `start()` of a definition gives. */
@@ -17,6 +18,34 @@ export type StartedSet<Set extends Readonly<Record<string, Entry<unknown>>>> = {
     : Set[Name] extends GenericContainer
       ? StartedOf<Set[Name]>
       : never
+}
+
+/** Definitions by name that a whole run shares: containers, and networks for them and for those of tests. */
+export type SharedSetOf = Readonly<Record<string, GenericContainer | Network>>
+
+/** What is started of such a set, by name. */
+export type SharedStarted<Set extends SharedSetOf> = {
+  -readonly [Name in keyof Set]: Set[Name] extends GenericContainer
+    ? StartedOf<Set[Name]>
+    : Set[Name] extends Network
+      ? StartedNetwork
+      : never
+}
+
+/** A set that is shared, in parts. */
+export interface SharedMembers {
+  readonly containers: readonly Member<'run'>[]
+  readonly networks: readonly { readonly name: string; readonly definition: Network }[]
+}
+
+/** Checks a set. Throws INVALID_OPTION. */
+export function sharedMembersOf(set: SharedSetOf): SharedMembers {
+  const entries =
+    typeof set === 'object' && set !== null && !(set instanceof GenericContainer) ? Object.entries(set) : []
+  const networks = entries.flatMap(([name, one]) => (one instanceof Network ? [{ name, definition: one }] : []))
+  const others = Object.fromEntries(entries.filter(([, one]) => !(one instanceof Network)))
+  const containers = membersOf<'run'>(entries.length > 0 ? (others as never) : (set as never), 'run', ['run'])
+  return { containers, networks }
 }
 
 /** What the compiler cannot know of a set that was started by name. */

@@ -1,251 +1,246 @@
 /**
- * Containers of another process: a test runner's main process starts them once, its workers use them.
- *
- * The owner listens on the loopback, on a port of the kernel's choice, and answers who knows its secret. A call is a connection: the
- * call there, and back a value as `v8.serialize` writes it. A caller that hangs up before the answer gives the work up. Nothing stays
- * open between calls, and neither end keeps node alive.
+ * What a worker has of the containers and networks of the global setup: the same faces, with every call done there. And the backend that
+ * starts the worker's own containers there, beside them.
  */
 
-import { randomBytes, timingSafeEqual } from 'node:crypto'
-import { connect, createServer, type Socket } from 'node:net'
-import { deserialize, serialize } from 'node:v8'
-import type { BackendContainer } from '../backends/backend.js'
-import { MayflyError } from '../engine/errors.js'
-import { type Call, LENGTH_BYTES, packCall, unpackCall } from './call.js'
-import { Programs, remoteProgram } from './programs.js'
+import type {
+  Backend,
+  BackendContainer,
+  BackendNetwork,
+  BackendProcess,
+  BackendState,
+  ContainerSpec,
+  ExecFacts,
+  ExitFacts,
+  ImageFacts,
+  Inspection,
+  LogPiece,
+  NetworkOptions,
+  ResourceUsage,
+  WithSignal,
+} from '../backends/backend.js'
+import { currentBackend, leaveElsewhere, putElsewhere } from '../backends/current.js'
+import { type Address, ask, type CallOptions, type Held, hold, stream } from './conversation.js'
+import { type ContainerFacts, type NetworkFacts, refusal, type StateReference } from './desk.js'
+import { remoteProgram } from './programs.js'
 
-/** Where the owner is found. Plain data. */
-export interface Address {
-  readonly port: number
-  readonly secret: string
-}
+/** How the owner is asked. */
+type Caller = (method: string, args: readonly unknown[], options?: CallOptions) => Promise<unknown>
 
-type Answer = { readonly value: unknown } | { readonly error: { readonly message: string; readonly facts?: object } }
-
-const LOOPBACK = '127.0.0.1'
-const CALL_BYTES = 256 * 1024 * 1024
-/** What another process may do. To end a container is its owner's. */
-const SINGLE = [
-  'exec',
-  'inspect',
-  'stats',
-  'pause',
-  'unpause',
-  'kill',
-  'restart',
-  'wait',
-  'waitForPort',
-  'commit',
-  'impair',
-  'fillDisk',
-]
-const STREAMED = ['logs', 'copyOut']
-const POSSIBLE = [...SINGLE, ...STREAMED, 'copyIn', 'open', 'read', 'write', 'end']
-
-/** The owner's end. */
-export class ContainerDesk {
-  readonly address: Address
-  readonly #containers = new Map<string, BackendContainer>()
-  readonly #programs = new Programs()
-  readonly #close: () => Promise<void>
-
-  static async open(): Promise<ContainerDesk> {
-    const secret = randomBytes(32).toString('hex')
-    let desk: ContainerDesk | undefined
-    const server = createServer((socket) => void desk?.serve(socket))
-    await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, LOOPBACK, resolve))
-    server.unref()
-    const { port } = server.address() as { port: number }
-    const close = () => new Promise<void>((resolve) => server.close(() => resolve()))
-    desk = new ContainerDesk({ port, secret }, close)
-    return desk
+/** A container of the owner's. What only its owner can do throws NOT_SUPPORTED. */
+export function remoteContainer(address: Address, { id, name }: ContainerFacts): BackendContainer {
+  const refuse = async (method: string) => {
+    throw refusal(name, method)
   }
-
-  private constructor(address: Address, close: () => Promise<void>) {
-    this.address = address
-    this.#close = close
-  }
-
-  add(container: BackendContainer): void {
-    this.#containers.set(container.id, container)
-  }
-
-  close(): Promise<void> {
-    return this.#close()
-  }
-
-  private async serve(socket: Socket): Promise<void> {
-    const gone = new AbortController()
-    socket.on('error', () => {}) // whoever called is gone
-    socket.on('close', () => gone.abort())
-    try {
-      const call = unpackCall(await readCall(socket))
-      if (!isEqual(call.secret, this.address.secret)) return void socket.destroy()
-      const answer = await this.answer(call, gone.signal)
-      socket.end(serialize(answer))
-    } catch {
-      socket.destroy() // no call of ours
-    }
-  }
-
-  private async answer({ id, method, args }: Call, signal: AbortSignal): Promise<Answer> {
-    try {
-      const container = this.#containers.get(id)
-      if (!container || !POSSIBLE.includes(method)) throw refusal(id, method)
-      return { value: await this.#act(container, method, args, signal) }
-    } catch (error) {
-      const facts = error instanceof MayflyError ? { ...error, code: error.code } : undefined
-      return { error: { message: error instanceof Error ? error.message : String(error), ...(facts ? { facts } : {}) } }
-    }
-  }
-
-  #act(container: BackendContainer, method: string, args: readonly unknown[], signal: AbortSignal): unknown {
-    // Of a tar and of a program's words the sender has made what they have to be.
-    const [first, second] = args as [never, never]
-    if (method === 'copyIn') return container.copyIn(first, [second], { signal })
-    if (method === 'open') return this.#programs.open(container, first)
-    if (method === 'write') return this.#programs.write(first, second)
-    if (method === 'read') return this.#programs.read(first, second, signal)
-    if (method === 'end') return this.#programs.kill(first)
-    const methods = container as unknown as Record<string, (...args: unknown[]) => unknown>
-    const result = methods[method]!(...withSignal(method, args, signal))
-    return STREAMED.includes(method) ? all(result as AsyncIterable<unknown>) : result
+  return {
+    ...commonMethods(address, { id, name }),
+    start: () => refuse('start'),
+    stop: () => refuse('stop'),
+    remove: () => refuse('remove'),
+    keepState: () => refuse('snapshot'),
+    reset: () => refuse('reset'),
   }
 }
 
-/** The container as another process has it. What only its owner can do throws NOT_SUPPORTED. */
-export function remoteContainer(address: Address, id: string, name: string): BackendContainer {
-  const call = async (method: string, args: readonly unknown[]): Promise<unknown> => {
-    if (!POSSIBLE.includes(method) || isFollowing(args[0])) throw refusal(name, method)
-    const { signal } = (args.at(-1) ?? {}) as { signal?: AbortSignal }
-    const plain = args.map((arg) => {
-      if (typeof arg !== 'object' || arg === null || ArrayBuffer.isView(arg)) return arg
-      const { signal: _signal, background: _background, ...rest } = arg as Record<string, unknown>
-      return rest
-    })
-    const answer = await ask(address, { secret: address.secret, id, method, args: plain }, signal)
-    if ('value' in answer) return answer.value
-    const { message, facts } = answer.error
-    throw facts ? Object.assign(new MayflyError('NOT_SUPPORTED', message), facts) : new Error(message)
-  }
-  async function* stream(method: string, args: readonly unknown[]): AsyncGenerator<unknown> {
-    yield* (await call(method, args)) as unknown[]
-  }
-  const methods = {
+type EndMethods = 'start' | 'stop' | 'remove' | 'keepState' | 'reset'
+
+function commonMethods(address: Address, { id, name }: ContainerFacts): Omit<BackendContainer, EndMethods> {
+  const call: Caller = (method, args, options) => ask(address, { id, method, args }, options)
+  let listening: ReturnType<BackendContainer['listeningPorts']> = []
+  return {
     id,
     name,
-    listeningPorts: () => [],
-    copyIn: async (path, tar, options) => void (await call('copyIn', [path, await joined(tar), options ?? {}])),
-    open: async (request) => remoteProgram(call, (await call('open', [request])) as string),
-  } satisfies Partial<BackendContainer> as Readonly<Record<string, unknown>>
-  return new Proxy(methods, {
-    get(known, key) {
-      if (typeof key !== 'string' || key in known || key === 'then') return known[key as string]
-      return (...args: unknown[]) => (STREAMED.includes(key) ? stream(key, args) : call(key, args))
-    },
-  }) as unknown as BackendContainer
-}
-
-function isFollowing(options: unknown): boolean {
-  return typeof options === 'object' && options !== null && (options as { follow?: boolean }).follow === true
-}
-
-function refusal(container: string, method: string): MayflyError {
-  return new MayflyError(
-    'NOT_SUPPORTED',
-    `"${container}" belongs to the global setup: ${method} is not possible from here`,
-    {
-      container,
-      hint:
-        method === 'logs' ? 'its log can be read, not followed: logs({ follow: false })' : 'do it in the global setup',
-    },
-  )
-}
-
-/** The caller's signal stays with the caller: if it hangs up, the work is given up. */
-function withSignal(method: string, args: readonly unknown[], signal: AbortSignal): unknown[] {
-  if (['pause', 'unpause', 'kill', 'inspect', 'stats', 'impair', 'fillDisk'].includes(method)) return [...args]
-  const [first, second] = args
-  if (method === 'waitForPort' || method === 'copyOut') return [first, { ...(second as object), signal }]
-  return [{ ...(first as object), signal }]
-}
-
-function ask(address: Address, call: Call, signal: AbortSignal | undefined): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    signal?.throwIfAborted()
-    const socket = connect({ port: address.port, host: LOOPBACK })
-    const fail = (error: unknown) => {
-      socket.destroy()
-      const told = signal?.aborted ? signal.reason : gone(error)
-      reject(told)
-    }
-    const onAbort = () => fail(undefined)
-    signal?.addEventListener('abort', onAbort, { once: true })
-    socket.on('close', () => signal?.removeEventListener('abort', onAbort))
-    socket.on('error', fail)
-    joined(unclosed(socket)).then((bytes) => {
-      try {
-        resolve(deserialize(bytes) as Answer)
-      } catch (error) {
-        fail(error)
+    kill: async (signal) => void (await call('kill', [signal])),
+    pause: async () => void (await call('pause', [])),
+    unpause: async () => void (await call('unpause', [])),
+    restart: async ({ signal, ...rest }) => void (await call('restart', [rest], { signal })),
+    impair: async (fault) => void (await call('impair', [fault])),
+    fillDisk: async (isFull) => void (await call('fillDisk', [isFull])),
+    inspect: async () => (await call('inspect', [])) as Inspection,
+    wait: async ({ signal } = {}) => (await call('wait', [], { signal })) as ExitFacts,
+    stats: async () => (await call('stats', [])) as ResourceUsage,
+    logs: ({ signal, background, ...rest }) =>
+      stream<LogPiece>(address, { id, method: 'logs', args: [rest] }, { signal, background }),
+    exec: async ({ signal, ...rest }) => (await call('exec', [rest], { signal })) as ExecFacts,
+    open: async (request): Promise<BackendProcess> => remoteProgram(call, (await call('open', [request])) as string),
+    copyIn: async (path, tar, { signal } = {}) => void (await call('copyIn', [path], { signal, body: tar })),
+    copyOut: (path, { signal } = {}) =>
+      stream<Uint8Array>(address, { id, method: 'copyOut', args: [path] }, { signal }),
+    commit: async ({ signal, ...rest }) => (await call('commit', [rest], { signal })) as string,
+    waitForPort: async (port, { signal } = {}) => {
+      const onPiece = (known: typeof listening) => {
+        listening = known
       }
-    }, fail)
-    socket.write(packCall(call))
-  })
+      await call('waitForPort', [port], { signal, onPiece })
+    },
+    listeningPorts: () => listening,
+  }
 }
 
-function gone(cause: unknown): MayflyError {
-  return new MayflyError(
-    'ENGINE_CLOSED',
-    'The process that started the shared containers does not answer',
-    {},
-    { cause },
-  )
+/** A network of the owner's. */
+export function remoteNetwork(address: Address, facts: NetworkFacts): BackendNetwork {
+  const call: Caller = (method, args, options) => ask(address, { id: facts.id, method, args }, options)
+  return {
+    ...facts,
+    connect: async (container, attachment) => void (await call('connect', [container, attachment])),
+    disconnect: async (container) => void (await call('disconnect', [container])),
+    remove: async () => void (await call('remove', [])),
+  }
 }
 
-/** Leaves the socket open. Throws RangeError for what is longer than a call may be, or shorter than it says. */
-async function readCall(socket: Socket): Promise<Buffer> {
-  const pieces: Buffer[] = []
-  let size = 0
-  let wanted = LENGTH_BYTES
-  for await (const piece of unclosed(socket)) {
-    size += piece.length
-    pieces.push(piece)
-    if (size >= LENGTH_BYTES && wanted === LENGTH_BYTES) {
-      wanted += Buffer.concat(pieces).readUInt32LE()
-      if (wanted > CALL_BYTES) throw new RangeError(`more than ${CALL_BYTES} bytes`)
+/** Starts containers in the owner's process. They belong to this one: they end with it, however it ends. */
+export class RemoteBackend implements Backend {
+  readonly name = 'remote'
+  readonly host: string
+  readonly #address: Address
+  readonly #held = new Set<Held<unknown>>()
+
+  constructor(address: Address, host: string) {
+    this.#address = address
+    this.host = host
+  }
+
+  async ensureImage(
+    reference: string,
+    { signal, ...rest }: Parameters<Backend['ensureImage']>[1],
+  ): Promise<ImageFacts> {
+    return (await this.#ask('ensureImage', [reference, rest], { signal })) as ImageFacts
+  }
+
+  async findImage(reference: string, platform?: string): Promise<ImageFacts | undefined> {
+    return (await this.#ask('findImage', [reference, platform])) as ImageFacts | undefined
+  }
+
+  // Both processes have the same store.
+  async buildImage(request: Parameters<Backend['buildImage']>[0]): Promise<ImageFacts> {
+    return (await currentBackend()).buildImage(request)
+  }
+
+  async removeImage(reference: string): Promise<void> {
+    return (await currentBackend()).removeImage(reference)
+  }
+
+  async createVolume(options: Parameters<Backend['createVolume']>[0], control?: WithSignal) {
+    return (await currentBackend()).createVolume(options, control)
+  }
+
+  async createContainer(
+    spec: ContainerSpec,
+    { signal, from }: WithSignal & { readonly from?: BackendState } = {},
+  ): Promise<BackendContainer> {
+    const reference = from === undefined ? [] : [(from as RemoteState).reference]
+    const held = await this.#hold('', 'createContainer', [spec, ...reference], signal)
+    return this.#own(held as Held<ContainerFacts>)
+  }
+
+  #own(held: Held<ContainerFacts>): BackendContainer {
+    const facts = held.value
+    const call: Caller = (method, args, options) => ask(this.#address, { id: facts.id, method, args }, options)
+    putElsewhere(this, facts.id, facts.name)
+    return {
+      ...commonMethods(this.#address, facts),
+      start: async ({ signal } = {}) => void (await call('start', [], { signal })),
+      stop: async ({ signal, ...rest }) => {
+        if (this.#held.has(held)) await call('stop', [rest], { signal })
+      },
+      remove: async (options) => {
+        if (!this.#held.has(held)) return
+        try {
+          await call('remove', [options])
+        } finally {
+          this.#letGo(held)
+          leaveElsewhere(this, facts.id, facts.name)
+        }
+      },
+      keepState: async ({ signal, ...rest }) => {
+        const state = (await this.#hold(facts.id, 'keepState', [rest], signal)) as Held<string>
+        return new RemoteState({ id: state.value }, async () => {
+          if (!this.#held.has(state)) return
+          await ask(this.#address, { id: state.value, method: 'remove', args: [] })
+          this.#letGo(state)
+        })
+      },
+      reset: async ({ prepare, signal }) =>
+        void (await call('reset', [prepare !== undefined], { signal, ...(prepare ? { onAsk: prepare } : {}) })),
     }
-    if (size >= wanted) break
   }
-  if (size !== wanted) throw new RangeError(`${size} bytes of ${wanted}`)
-  // Its end must be heard of.
-  socket.resume()
-  return Buffer.concat(pieces).subarray(LENGTH_BYTES)
-}
 
-function unclosed(socket: Socket): AsyncIterable<Buffer> {
-  return socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>
-}
-
-/** Throws RangeError for more than a call may carry. */
-async function joined(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Buffer> {
-  const pieces: Uint8Array[] = []
-  let size = 0
-  for await (const piece of source) {
-    size += piece.length
-    if (size > CALL_BYTES) throw new RangeError(`more than ${CALL_BYTES} bytes`)
-    pieces.push(piece)
+  async findState(key: string): Promise<BackendState | undefined> {
+    return (await this.#ask('findState', [key])) ? new RemoteState({ key }) : undefined
   }
-  return Buffer.concat(pieces)
+
+  async prepareState(
+    key: string,
+    make: (signal: AbortSignal) => Promise<BackendContainer>,
+    { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  ): Promise<BackendState> {
+    let made: BackendContainer | undefined
+    const onAsk = async () => {
+      made = await make(signal)
+      return made.id
+    }
+    try {
+      await this.#ask('prepareState', [key, timeoutMs], { signal, onAsk })
+    } finally {
+      // There it is gone already.
+      await made?.remove({ force: true, volumes: true }).catch(() => {})
+    }
+    return new RemoteState({ key })
+  }
+
+  async createNetwork(options: NetworkOptions, { signal }: WithSignal = {}): Promise<BackendNetwork> {
+    const held = (await this.#hold('', 'createNetwork', [options], signal)) as Held<NetworkFacts>
+    const { id, name } = held.value
+    putElsewhere(this, id, name)
+    const network = remoteNetwork(this.#address, held.value)
+    return {
+      ...network,
+      remove: async () => {
+        if (!this.#held.has(held)) return
+        await network.remove()
+        this.#letGo(held)
+        leaveElsewhere(this, id, name)
+      },
+    }
+  }
+
+  async exposeHostPorts(ports: readonly number[], { signal }: WithSignal = {}): Promise<void> {
+    await this.#ask('exposeHostPorts', [ports], { signal })
+  }
+
+  /** Ends what this process has started there. */
+  async close(): Promise<void> {
+    for (const held of [...this.#held]) this.#letGo(held)
+  }
+
+  #ask(method: string, args: readonly unknown[], options?: CallOptions): Promise<unknown> {
+    return ask(this.#address, { id: '', method, args }, options)
+  }
+
+  async #hold(
+    id: string,
+    method: string,
+    args: readonly unknown[],
+    signal: AbortSignal | undefined,
+  ): Promise<Held<unknown>> {
+    const held = await hold(this.#address, { id, method, args }, { signal })
+    this.#held.add(held)
+    return held
+  }
+
+  #letGo(held: Held<unknown>): void {
+    this.#held.delete(held)
+    held.letGo()
+  }
 }
 
-async function all(values: AsyncIterable<unknown>): Promise<unknown[]> {
-  const gathered: unknown[] = []
-  for await (const value of values) gathered.push(value)
-  return gathered
-}
+/** A state of the store, by its key, or one of the owner's session. */
+class RemoteState implements BackendState {
+  readonly reference: StateReference
+  readonly remove: () => Promise<void>
 
-function isEqual(one: unknown, other: string): boolean {
-  const bytes = Buffer.from(String(one))
-  return bytes.length === other.length && timingSafeEqual(bytes, Buffer.from(other))
+  constructor(reference: StateReference, remove: () => Promise<void> = async () => {}) {
+    this.reference = reference
+    this.remove = remove
+  }
 }

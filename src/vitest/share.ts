@@ -2,9 +2,8 @@
 
 import type { TestAPI } from 'vitest'
 import { MayflyError } from '../engine/errors.js'
-import type { GenericContainer } from '../generic-container.js'
-import { type AnyStarted, membersOf, type StartedSet } from '../runner/members.js'
-import { rebuild, startShared } from '../runner/share.js'
+import { type SharedSetOf, type SharedStarted, sharedMembersOf } from '../runner/members.js'
+import { type AnyShared, containersOf, expectShared, rebuild, startShared } from '../runner/share.js'
 import { describeTails } from '../runner/tails.js'
 import { showWithFailure } from './failure.js'
 import { withHook } from './hook.js'
@@ -24,18 +23,19 @@ interface Project {
 }
 
 /** A global setup, and what tests have of it. */
-export interface SharedContainers<Set extends Readonly<Record<string, GenericContainer>>> {
+export interface SharedContainers<Set extends SharedSetOf> {
   /** Starts them and resolves to what stops them: the form that Vitest wants of a `globalSetup` file's default export. */
   (project: Project): Promise<() => Promise<void>>
   /**
-   * The started containers, in a test file. All their accessors work, and what can be done with a running container but following its
-   * log and ending it.
+   * The started containers and networks, in a test file. All accessors of the containers work, and what can be done with a running one but
+   * ending it. What a test starts on a shared network runs beside the shared containers, and belongs to the test all the same: it is gone with its
+   * `stop()`, and with the worker at the latest, however that ends.
    *
    * Throws SETUP_MISSING when the global setup did not run.
    */
-  inject(): StartedSet<Set>
+  inject(): SharedStarted<Set>
   /** Vitest's `test` with them as fixtures; what they printed last is shown with a test that fails. */
-  readonly test: TestAPI<StartedSet<Set>>
+  readonly test: TestAPI<SharedStarted<Set>>
 }
 
 const TIMEOUT_MS = 300_000
@@ -55,14 +55,26 @@ const TIMEOUT_MS = 300_000
  * // and in a test file that imports it:
  * const { db } = shared.inject()
  * console.log(db.connectionUri)
+ * @example
+ * import { GenericContainer, Network } from 'mayfly'
+ * import { postgres } from 'mayfly/fixtures/postgres'
+ * import { shareContainers } from 'mayfly/vitest'
+ *
+ * // With a network, tests start containers of their own beside the shared ones.
+ * const network = new Network()
+ * const shared = shareContainers({ network, db: postgres().withNetwork(network, { aliases: ['db'] }) })
+ * export default shared
+ *
+ * // In a test: it finds the database as db:5432.
+ * await using app = await new GenericContainer('example/app').withNetwork(shared.inject().network).start()
  */
-export function shareContainers<const Set extends Readonly<Record<string, GenericContainer>>>(
+export function shareContainers<const Set extends SharedSetOf>(
   set: Set,
   { name = 'shared', timeoutMs = TIMEOUT_MS }: ShareOptions = {},
 ): SharedContainers<Set> {
-  const members = membersOf(set, 'run', ['run'])
+  const members = sharedMembersOf(set)
   const key = `mayfly:${name}`
-  let injected: AnyStarted | undefined
+  let injected: AnyShared | undefined
   let test: unknown
 
   const setup = async (project: Project) => {
@@ -71,7 +83,7 @@ export function shareContainers<const Set extends Readonly<Record<string, Generi
     return () => shared.stop()
   }
 
-  const injectAll = (): AnyStarted => {
+  const injectAll = (): AnyShared => {
     if (injected) return injected
     const told: unknown = vitest.inject(key as never)
     if (typeof told !== 'string') {
@@ -83,20 +95,22 @@ export function shareContainers<const Set extends Readonly<Record<string, Generi
     return injected
   }
 
+  expectShared(members, injectAll)
+
   const makeTest = () => {
-    const fixtures = members.map((member) => {
+    const fixtures = [...members.networks, ...members.containers].map((member) => {
       // biome-ignore lint/correctness/noEmptyPattern: Vitest reads from this text what the fixture needs
       const fixture = async ({}, use: (value: unknown) => Promise<void>) => use(injectAll()[member.name])
       return [member.name, fixture]
     })
-    const names = new globalThis.Set(members.map((member) => member.name))
+    const names = new globalThis.Set(members.containers.map((member) => member.name))
     return withHook(
       vitest.test.extend(Object.fromEntries(fixtures)),
       names,
       async (asked, { task, onTestFailed }) => {
         onTestFailed(async () => {
-          const shown = members.filter((member) => asked.others || asked.names.has(member.name))
-          showWithFailure(task, await describeTails(shown.map((member) => [member.name, injectAll()[member.name]!])))
+          const shown = members.containers.filter((member) => asked.others || asked.names.has(member.name))
+          showWithFailure(task, await describeTails(containersOf(injectAll(), shown)))
         })
       },
       timeoutMs,

@@ -3,10 +3,11 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { BackendContainer, BackendProcess } from '../../src/backends/backend.js'
+import type { Backend, BackendContainer, BackendProcess } from '../../src/backends/backend.js'
 import { MayflyError } from '../../src/engine/errors.js'
 import { packCall } from '../../src/runner/call.js'
-import { ContainerDesk, remoteContainer } from '../../src/runner/remote.js'
+import { ContainerDesk } from '../../src/runner/desk.js'
+import { remoteContainer } from '../../src/runner/remote.js'
 
 describe('a container of another process', () => {
   let desk: ContainerDesk
@@ -14,10 +15,10 @@ describe('a container of another process', () => {
   let remote: BackendContainer
 
   beforeEach(async () => {
-    desk = await ContainerDesk.open()
+    desk = await ContainerDesk.open({} as Backend)
     own = { id: 'f00d', name: 'db' }
     desk.add(own as unknown as BackendContainer)
-    remote = remoteContainer(desk.address, 'f00d', 'db')
+    remote = remoteContainer(desk.address, { id: 'f00d', name: 'db' })
   })
   afterEach(() => desk.close())
 
@@ -35,8 +36,9 @@ describe('a container of another process', () => {
 
   test('gets a tar of any number of pieces', async () => {
     let got = ''
-    own.copyIn = async (path: string, tar: Iterable<Uint8Array>) => {
-      got = path + Buffer.concat([...tar])
+    own.copyIn = async (path: string, tar: AsyncIterable<Uint8Array>) => {
+      got = path
+      for await (const piece of tar) got += Buffer.from(piece)
     }
     await remote.copyIn('/etc/', [Buffer.from('one '), Buffer.from('two')])
     expect(got).toBe('/etc/one two')
@@ -52,11 +54,73 @@ describe('a container of another process', () => {
     expect(error.message).toBe('There is no such program')
   })
 
-  test('cannot be ended or followed from here', async () => {
+  test('never gets half of a tar for all of it', async () => {
+    const begun = promiseOf<void>()
+    const ended = promiseOf<unknown>()
+    own.copyIn = async (_path: string, tar: AsyncIterable<Uint8Array>) => {
+      begun.resolve()
+      try {
+        for await (const _piece of tar) {
+        }
+        ended.resolve('all of it')
+      } catch (error) {
+        ended.resolve(error)
+        throw error
+      }
+    }
+    async function* breaks() {
+      yield Buffer.from('half')
+      await begun.promise
+      throw new Error('the disk is gone')
+    }
+    await expect(remote.copyIn('/', breaks())).rejects.toThrow('the disk is gone')
+    expect(await ended.promise).toBeInstanceOf(MayflyError)
+  })
+
+  test('streams as fast as it is read', async () => {
+    let given = 0
+    own.copyOut = async function* () {
+      for (; given < 64; given++) yield Buffer.alloc(1024 * 1024, given)
+    }
+    const tar = remote.copyOut('/')
+    expect((await tar.next()).value).toHaveLength(1024 * 1024)
+    // What sockets and both ends hold, which is far from all.
+    await sleep(100)
+    expect(given).toBeLessThan(40)
+    let size = 1
+    for await (const piece of tar) size += piece.length / 1024 / 1024
+    expect([size, given]).toEqual([64, 64])
+  })
+
+  test('gives up a log that nobody reads any more', async () => {
+    const ended = promiseOf<void>()
+    own.logs = async function* ({ signal }: { signal: AbortSignal }) {
+      yield { stream: 'stdout', data: Buffer.from('one'), time: new Date(1) }
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      ended.resolve()
+    }
+    const log = remote.logs({ follow: true })
+    expect((await log.next()).value).toMatchObject({ stream: 'stdout', time: new Date(1) })
+    const due = log.next()
+    await log.return?.()
+    expect((await due).done).toBe(true)
+    await ended.promise
+  })
+
+  test('refuses by name what cannot be told', async () => {
+    own.impair = async () => {}
+    for (const value of [() => 1, 10n, Number.NaN, Symbol('one')]) {
+      await expect(remote.impair({ latency: value as number })).rejects.toMatchObject({
+        code: 'NOT_SUPPORTED',
+        field: 'latency',
+      })
+    }
+  })
+
+  test('cannot be ended from here', async () => {
     own.stop = async () => {}
     await expect(remote.stop({})).rejects.toMatchObject({ code: 'NOT_SUPPORTED' })
     await expect(remote.remove({ force: true, volumes: true })).rejects.toMatchObject({ code: 'NOT_SUPPORTED' })
-    await expect(remote.logs({ follow: true }).next()).rejects.toMatchObject({ code: 'NOT_SUPPORTED' })
   })
 
   test('gives up the work of a caller that hangs up', async () => {
@@ -84,7 +148,7 @@ describe('a container of another process', () => {
       packCall({ secret: 'f'.repeat(64), id: 'f00d', method: 'stats', args: [] }),
       Buffer.from('GET / HTTP/1.1\r\n\r\n'),
       Buffer.alloc(4),
-    ]) {
+    ].flatMap((bytes) => [bytes, framed(bytes)])) {
       const socket = connect(desk.address.port, '127.0.0.1')
       let answer = ''
       socket.on('data', (piece) => {
@@ -160,4 +224,11 @@ function promiseOf<T>() {
     resolve = give
   })
   return { promise, resolve }
+}
+
+/** With its length, as on the wire. */
+function framed(bytes: Buffer): Buffer {
+  const length = Buffer.alloc(4)
+  length.writeUInt32LE(bytes.length)
+  return Buffer.concat([length, bytes])
 }
