@@ -27,6 +27,8 @@ export class RunningContainer {
   requireOwn: () => void = () => {}
   /** The stop under way or done: there is one, however often it is asked for. */
   stopping: Promise<void> | undefined
+  /** The stop has come so far that nothing can be done with it any more: functions that are called before may use it. */
+  isEnding = false
   /** Those that were made and not undone. */
   readonly faults = new Set<StartedFault>()
   /** Called, in this order, when it has been stopped. */
@@ -48,7 +50,7 @@ export class RunningContainer {
 
   /** Throws CONTAINER_NOT_RUNNING, with the verb, once it is stopped. */
   requireUsable(verb: string): void {
-    if (!this.stopping) return
+    if (!this.isEnding) return
     const { name } = this.container
     throw new MayflyError('CONTAINER_NOT_RUNNING', `Cannot ${verb} "${name}": it was stopped`, { container: name })
   }

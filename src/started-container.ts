@@ -193,6 +193,7 @@ export class StartedTestContainer implements AsyncDisposable {
     const { running } = this
     const { container, definition } = running
     const failures: unknown[] = []
+    running.isEnding = !this.containerStopping && definition.hooks.every(({ stopping }) => !stopping)
     const attempt = async (work: () => unknown) => {
       try {
         await work()
@@ -204,6 +205,7 @@ export class StartedTestContainer implements AsyncDisposable {
     // Whatever fails, the container is to be gone. What failed first is told.
     await attempt(() => this.containerStopping?.())
     for (const hooks of definition.hooks) await attempt(() => hooks.stopping?.(this))
+    running.isEnding = true
     await attempt(() => endWithin(container, timeout, signal))
     if (remove ?? definition.autoRemove) {
       await attempt(() => container.remove({ force: true, volumes: removeVolumes }))

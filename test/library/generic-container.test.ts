@@ -231,7 +231,7 @@ describe.skipIf(why)('a subclass', () => {
         created: (id) => calls.push(`created ${id.length}`),
         starting: ({ status }) => calls.push(`starting ${status}`),
         started: async (container) => calls.push(`started ${await container.state()}`),
-        stopping: async (container) => calls.push(`stopping ${await container.state()}`),
+        stopping: async (container) => calls.push(`stopping ${(await container.exec('echo running')).stdout.trim()}`),
         stopped: () => calls.push('stopped'),
       })
       .start()

@@ -19,7 +19,9 @@ import { IMAGE, libraryWorld, obstacle } from '../library/support/world.js'
 const why = obstacle()
 if (why) console.warn(`skipped: containers beside shared ones: ${why}`)
 
-const FOREVER = ['sh', '-c', 'trap exit TERM; sleep 600 & wait']
+const FOREVER = ['sh', '-c', 'trap exit TERM; touch /tmp/up; sleep 600 & wait']
+/** From then on it ends when it is asked to. */
+const isUp = () => Wait.forSuccessfulCommand('test -e /tmp/up')
 const serves = (text: string) =>
   new GenericContainer(IMAGE)
     .withCommand(['sh', '-c', `mkdir -p /www && echo ${text} > /www/index.html && exec httpd -f -p 80 -h /www`])
@@ -53,7 +55,8 @@ describe.skipIf(why)('a container beside shared ones', () => {
   afterAll(() => shared?.stop())
 
   const running = () => opened.engine.containers().map(({ name }) => name)
-  const beside = (name: string) => new GenericContainer(IMAGE).withName(name).withCommand(FOREVER).withNetwork(network)
+  const beside = (name: string) =>
+    new GenericContainer(IMAGE).withName(name).withCommand(FOREVER).withNetwork(network).withWaitStrategy(isUp())
   const fetchIn = async (container: StartedTestContainer, host: string) =>
     (await container.exec(['wget', '-qO-', `http://${host}/`])).output
 
@@ -68,7 +71,7 @@ describe.skipIf(why)('a container beside shared ones', () => {
     expect(app.getNetworkNames()).toEqual([network.getName()])
     await app.stop()
     expect(running()).not.toContain(app.getName())
-    expect((await db.exec(['nslookup', 'app'])).exitCode).not.toBe(0)
+    expect((await db.exec(['busybox', 'nslookup', 'app'])).exitCode).not.toBe(0)
   })
 
   test('can be told the network by its definition or by its name', async () => {
@@ -92,8 +95,9 @@ describe.skipIf(why)('a container beside shared ones', () => {
     const turns: string[] = []
     let log = ''
     const definition = new GenericContainer(IMAGE)
-      .withCommand(['sh', '-c', 'echo ready; cat /copied; cat /prepared; trap exit TERM; sleep 600 & wait'])
+      .withCommand(['sh', '-c', 'trap exit TERM; echo ready; cat /copied /prepared; touch /tmp/up; sleep 600 & wait'])
       .withNetwork(network)
+      .withWaitStrategy(isUp())
       .withCopyContentToContainer([{ content: 'copied\n', target: '/copied' }])
       .withCreateModifier((spec) => ({ ...spec, hostname: 'modified' }))
       .withLogConsumer((stream) => stream.on('data', (text) => (log += text)))
@@ -220,7 +224,10 @@ describe.skipIf(why)('a container beside shared ones', () => {
 
   test('is gone when its start is given up', async () => {
     const controller = new AbortController()
-    const starting = beside('late').withExposedPorts(80).start({ signal: controller.signal })
+    const starting = beside('late')
+      .withExposedPorts(80)
+      .withWaitStrategy(Wait.forListeningPorts())
+      .start({ signal: controller.signal })
     await expect.poll(running).toContain('late')
     controller.abort(new Error('enough'))
     await expect(starting).rejects.toThrow('enough')
@@ -234,7 +241,7 @@ describe.skipIf(why)('a container beside shared ones', () => {
       .start()
     await using both = await beside('both').withNetwork(second).start()
     expect([await fetchIn(both, 'db'), await fetchIn(both, 'inner')]).toEqual(['data\n', 'inner\n'])
-    expect((await db.exec(['nslookup', 'inner'])).exitCode).not.toBe(0)
+    expect((await db.exec(['busybox', 'nslookup', 'inner'])).exitCode).not.toBe(0)
     await second.connect(db, { aliases: ['store'] })
     expect(await fetchIn(inner, 'store')).toBe('data\n')
     await second.disconnect(db)

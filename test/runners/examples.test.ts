@@ -57,6 +57,7 @@ describe.skipIf(why)('examples', () => {
     ['web-app', /Tests\s+4 passed \(4\)/],
     ['dockerfile', /Tests\s+2 passed \(2\)/],
     ['two-services', /Tests\s+2 passed \(2\)/],
+    ['shared-network', /Tests\s+2 passed \(2\)/],
     ['node-test', /^(?:#|ℹ) pass 2$/m],
     ['mocha', /^\s*2 passing/m],
   ])('%s', { timeout: INSTALL_TIMEOUT_MS }, async (name, passed) => {
