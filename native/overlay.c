@@ -35,6 +35,7 @@ enum {
 	SPARES = 16,
 	WORK_ENTRIES = 64,       /* the kernel leaves four */
 	PREPARE_AFTER_US = 1000, /* from a start that found nothing mounted: not in the way of that start */
+	FILL_ATTEMPTS = 500,     /* each takes some microseconds */
 };
 
 static struct place {
@@ -348,20 +349,52 @@ int overlay_take_limited(uint64_t bytes, const struct words *layers, struct over
 	return -1;
 }
 
+/*
+ * As large as what is in it: full. A size of nothing would mean no limit at all, so where nothing was written, a page is taken up, beside the
+ * upper, where nobody sees it. Who writes meanwhile makes it larger than it was when we looked: the kernel refuses then, and we look again.
+ */
+static int make_full(const char *path, struct fault *f)
+{
+	char taken[OVERLAY_PATH + 8], options[64];
+	snprintf(taken, sizeof(taken), "%s/taken", path);
+	for (int attempt = 0; attempt < FILL_ATTEMPTS; attempt++) {
+		struct statvfs st;
+		if (statvfs(path, &st) < 0)
+			return fault(f, "upper", path, errno, NULL);
+		if (st.f_blocks == st.f_bfree) {
+			int fd = open(taken, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+			ssize_t written = fd < 0 ? -1 : write(fd, "", 1);
+			int error = errno;
+			if (fd >= 0)
+				close(fd);
+			if (written < 0 && error != ENOSPC)
+				return fault(f, "upper", taken, error, NULL);
+			continue;
+		}
+		unsigned long long used = (unsigned long long)(st.f_blocks - st.f_bfree) * st.f_frsize;
+		snprintf(options, sizeof(options), "size=%llu", used);
+		if (!mount(NULL, path, NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, options))
+			return 0;
+		if (errno != EINVAL)
+			return fault(f, "upper", path, errno, "cannot change the size");
+	}
+	return fault(f, "upper", path, EBUSY, "it is written to faster than its size can be changed");
+}
+
 int overlay_limit(const struct overlay *overlay, uint64_t bytes, struct fault *f)
 {
-	char path[OVERLAY_PATH], options[64];
-	struct statvfs st;
+	char path[OVERLAY_PATH], taken[OVERLAY_PATH + 8], options[64];
 	overlay_path(overlay, 'q', path);
 	if (!overlay->limited)
 		return fault(f, "upper", path, ENOTSUP, "what it writes has no limit of its own");
-	if (statvfs(path, &st) < 0)
-		return fault(f, "upper", path, errno, NULL);
 	if (!bytes)
-		bytes = (uint64_t)(st.f_blocks - st.f_bfree) * st.f_frsize;
-	snprintf(options, sizeof(options), "size=%llu", (unsigned long long)(bytes ? bytes : 1));
+		return make_full(path, f);
+	snprintf(options, sizeof(options), "size=%llu", (unsigned long long)bytes);
 	if (mount(NULL, path, NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, options) < 0)
 		return fault(f, "upper", path, errno, "cannot change the size");
+	snprintf(taken, sizeof(taken), "%s/taken", path);
+	if (unlink(taken) < 0 && errno != ENOENT)
+		return fault(f, "upper", taken, errno, NULL);
 	return 0;
 }
 

@@ -23,7 +23,11 @@ export function parseVolume(text: string, directory = process.cwd()): Mount {
   const [source, target, options = ''] = parts.length === 1 ? [undefined, text] : (parts as [string, string, string?])
   if (!isAbsolute(target)) throw wrong(`the container path "${target}" must be absolute`)
   const words = options.split(',').filter(Boolean)
+  if (words.includes('ro') && words.includes('rw')) throw wrong('either ro or rw')
   if (source === undefined) return { type: 'volume', target }
+  if (source.includes('/') && !/^[./]/.test(source)) {
+    throw wrong(`"${source}" is no name of a volume`, `for a directory of this machine write ./${source}`)
+  }
   return /^[./]/.test(source) ? bind(resolve(directory, source)) : volume(source)
 
   function bind(path: string): Mount {
@@ -54,7 +58,7 @@ export function parseVolume(text: string, directory = process.cwd()): Mount {
 /**
  * `type=volume[,source=NAME],target=…[,readonly][,volume-nocopy][,volume-subpath=…]` (the type may be left out),
  * `type=bind,source=…,target=…[,readonly][,bind-propagation=…]`, `type=image,source=…,target=…[,image-subpath=…]` or
- * `type=tmpfs,target=…[,tmpfs-size=…][,tmpfs-mode=…]`. What a bind mount names must be there.
+ * `type=tmpfs,target=…[,tmpfs-size=…][,tmpfs-mode=…][,readonly]`. What a bind mount names must be there.
  */
 export function parseMount(text: string, directory = process.cwd()): Mount {
   const wrong = (why: string) => new UsageError(`--mount "${text}": ${why}`)
@@ -69,7 +73,9 @@ export function parseMount(text: string, directory = process.cwd()): Mount {
     fields.delete(key)
     return value
   }
-  const type = take('type') ?? 'volume'
+  const type = take('type')?.toLowerCase() ?? 'volume'
+  // Of Docker Desktop; without meaning here.
+  take('consistency')
   const target = take('target')
   if (!target || !isAbsolute(target)) throw wrong('target must be an absolute path')
   const kinds: Readonly<Record<string, () => Mount>> = { bind, image, tmpfs, volume }
@@ -106,6 +112,10 @@ export function parseMount(text: string, directory = process.cwd()): Mount {
     const source = take('source')
     const subpath = take('volume-subpath')
     const driver = take('volume-driver')
+    for (const field of ['volume-opt', 'volume-label']) {
+      if (fields.has(field))
+        throw wrong(`${field} is not available: make the volume first, with \`mayfly volume create\``)
+    }
     if (driver !== undefined && driver !== 'local')
       throw wrong(`there is no volume driver "${driver}" here, only local`)
     return {
@@ -135,6 +145,7 @@ export function parseMount(text: string, directory = process.cwd()): Mount {
       target: target as string,
       ...(size ? { sizeBytes: parseSize('tmpfs-size', size) } : {}),
       ...(mode ? { mode: Number.parseInt(mode, 8) } : {}),
+      ...(isSet('readonly') ? { options: ['ro'] } : {}),
     }
   }
 }

@@ -58,12 +58,15 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
         ...rootfsField(options?.rootfs, subject),
         why: `root file system ${subject} ${errno === 'ENOENT' ? 'does not exist' : `cannot be used (${errno})`}`,
       }
-    case 'mount-source':
+    case 'mount-source': {
+      const part = missingPart(options, subject)
+      if (errno === 'ENOENT' && part) return part
       return {
         code: errno === 'ENOENT' ? 'MOUNT_SOURCE_NOT_FOUND' : 'MOUNT_FAILED',
         ...mountField(options, 'source', subject),
         why: `mount source ${subject} ${errno === 'ENOENT' ? 'does not exist' : `cannot be used (${errno})`}`,
       }
+    }
     case 'mount-target':
       return isEscape(errno)
         ? {
@@ -71,7 +74,13 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
             ...mountField(options, 'target', subject),
             why: `mount target ${subject} leads out of the container (${errno})`,
           }
-        : { code: 'MOUNT_FAILED', ...mountField(options, 'target', subject) }
+        : {
+            code: 'MOUNT_FAILED',
+            ...mountField(options, 'target', subject),
+            ...(errno === 'ENOTDIR' || errno === 'EISDIR'
+              ? { hint: 'a directory is mounted over a directory, and a file over a file' }
+              : {}),
+          }
     case 'mount':
       return { code: 'MOUNT_FAILED', ...mountField(options, 'target', subject) }
     case 'device': {
@@ -348,6 +357,22 @@ function rootfsField(
   if ('tar' in rootfs) return { field: 'rootfs.tar', value: rootfs.tar }
   const index = rootfs.layers.indexOf(subject)
   return { field: index < 0 ? 'rootfs.layers' : `rootfs.layers[${index}]`, value: subject }
+}
+
+/** What a volume or an image was to have at a path of its own. */
+function missingPart(options: Attempt['options'], subject: string): Verdict | undefined {
+  const mounts = options?.mounts ?? []
+  if (mounts.some((mount) => mount.type === 'bind' && mount.source === subject)) return undefined
+  for (const [index, mount] of mounts.entries()) {
+    if (!('subpath' in mount) || `/${mount.subpath}` !== subject) continue
+    return {
+      code: 'MOUNT_SOURCE_NOT_FOUND',
+      field: `mounts[${index}].subpath`,
+      value: mount.subpath,
+      why: `there is no ${mount.subpath} in ${mount.type} ${JSON.stringify(mount.source ?? 'without a name')}`,
+    }
+  }
+  return undefined
 }
 
 function mountField(

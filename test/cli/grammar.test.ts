@@ -127,6 +127,8 @@ describe('mounts', () => {
     ['/a:b', 'the container path "b" must be absolute'],
     ['/a:/b:shared', 'unknown option "shared"'],
     ['/a:/b:ro:x', 'expected [source:]container-path[:options]'],
+    ['a:/b:ro,rw', 'either ro or rw'],
+    ['a/b:/c', '"a/b" is no name of a volume'],
   ])('refuses --volume %s: %s', (text, why) => {
     expect(() => parseVolume(text)).toThrow(why)
   })
@@ -146,6 +148,12 @@ describe('mounts', () => {
       propagation: 'rslave',
     })
     expect(parseMount('"source=/a,b",type=bind,target=/b')).toEqual({ type: 'bind', source: '/a,b', target: '/b' })
+    expect(parseMount('type=BIND,source=/a,target=/b,consistency=cached')).toEqual({
+      type: 'bind',
+      source: '/a',
+      target: '/b',
+    })
+    expect(parseMount('type=tmpfs,target=/t,readonly')).toEqual({ type: 'tmpfs', target: '/t', options: ['ro'] })
     expect(parseMount('target=/v')).toEqual({ type: 'volume', target: '/v' })
     expect(parseMount('type=volume,src=data,dst=/v,ro,volume-nocopy=true,volume-subpath=a/b')).toEqual({
       type: 'volume',
@@ -178,6 +186,8 @@ describe('mounts', () => {
     ['type=bind,source=/a', 'target must be an absolute path'],
     ['type=bind,source=/a,target=/b,colour=red', 'unknown field "colour"'],
     ['type=tmpfs,target=/t,tmpfs-mode=9', 'tmpfs-mode must be octal'],
+    ['type=volume,source=x,target=/b,volume-opt=type=nfs', 'volume-opt is not available: make the volume first'],
+    ['source=x,target=/b,volume-label=a=b', 'volume-label is not available: make the volume first'],
   ])('refuses --mount %s: %s', (text, why) => {
     expect(() => parseMount(text)).toThrow(why)
   })

@@ -165,6 +165,23 @@ describe.skipIf(why)('a container at fault', () => {
     expect(error).toMatchObject({ code: 'NOT_SUPPORTED', field: 'limits.diskBytes' })
   })
 
+  test('has a full disk also where nothing was written, and while much is', async () => {
+    const empty = await start({ limits: { diskBytes: 4 * MIB } })
+    const write = () => empty.exec(['sh', '-c', 'echo one >/one'])
+    for (let turn = 0; turn < 2; turn++) {
+      const full = await empty.fillDisk()
+      expect((await write()).stderr).toContain('No space left on device')
+      await full.undo()
+      expect((await write()).exitCode).toBe(0)
+      await empty.exec(['rm', '/one'])
+    }
+    const busy = await start({
+      limits: { diskBytes: 64 * MIB },
+      command: ['sh', '-c', 'while true; do dd if=/dev/zero of=/file bs=64k count=900 2>/dev/null; done'],
+    })
+    for (let turn = 0; turn < 20; turn++) await (await busy.fillDisk()).undo()
+  })
+
   test('keeps what it has written on its limited disk when it is started again', async () => {
     const container = await start({ limits: { diskBytes: MIB }, remove: false })
     await container.exec(['sh', '-c', 'echo kept >/kept'])

@@ -116,7 +116,8 @@ describe.skipIf(why)('mounts', () => {
       const part = { type: 'volume', source: 'whole', target: '/p', subpath: 'a/b' } as const
       expect(await sh('cat /p/c', [part])).toBe('deep')
       const missing = await fault(sh('true', [{ ...part, subpath: 'a/none' }]))
-      expect(missing).toMatchObject({ code: 'MOUNT_SOURCE_NOT_FOUND' })
+      expect(missing).toMatchObject({ code: 'MOUNT_SOURCE_NOT_FOUND', field: 'mounts[0].subpath', value: 'a/none' })
+      expect((missing as Error).message).toContain('there is no a/none in volume "whole"')
       // Nothing in a volume leads out of it.
       await sh('ln -s /etc /v/out; ln -s ../../.. /v/up', [{ type: 'volume', source: 'whole', target: '/v' }])
       expect(await fault(sh('ls /p', [{ ...part, subpath: 'out' }]))).toMatchObject({ code: 'MOUNT_SOURCE_NOT_FOUND' })
@@ -173,6 +174,19 @@ describe.skipIf(why)('mounts', () => {
       const bad = await fault(sh('true', [], { volumesFrom: ['data:x'] }))
       expect(bad).toMatchObject({ code: 'INVALID_OPTION', field: 'volumesFrom[0]' })
     })
+  })
+
+  test('of a directory over a file, or the reverse, say what is possible', async () => {
+    for (const [source, target] of [
+      [world.directory, '/etc/passwd'],
+      [join(world.rootfs, 'etc/passwd'), '/etc'],
+    ] as const) {
+      expect(await fault(sh('true', [{ type: 'bind', source, target }]))).toMatchObject({
+        code: 'MOUNT_FAILED',
+        field: 'mounts[0].target',
+        hint: 'a directory is mounted over a directory, and a file over a file',
+      })
+    }
   })
 
   test('over the root, /proc and /sys are refused', async () => {
