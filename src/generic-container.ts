@@ -485,7 +485,12 @@ export class GenericContainer implements TestContainer {
     return this.with({})
   }
 
-  /** One network, of several. Without any, containers are on a common one. */
+  /**
+   * One network, of several. Without any, containers are on a common one.
+   *
+   * Of a set of `shareContainers` the definition of a network will do. On a shared network, the container runs in the process that shares it, and
+   * belongs to this one all the same; it cannot be on a network of this process as well.
+   */
   withNetwork(
     network: StartedNetwork | Network,
     { aliases = [], ipAddress }: { readonly aliases?: readonly string[]; readonly ipAddress?: string } = {},

@@ -16,42 +16,21 @@ import { type Call, unpackCall } from './call.js'
 import { type Address, type Answer, CALL_BYTES, LOOPBACK } from './conversation.js'
 import { FrameSocket } from './frames.js'
 import { Programs } from './programs.js'
+import {
+  type ContainerFacts,
+  type NetworkFacts,
+  OF_CONTAINER,
+  OF_NETWORK,
+  OF_OWN_CONTAINER,
+  refusal,
+  type StateReference,
+  type Turn,
+  type Work,
+  withSignal,
+} from './work.js'
 
-/** A container of a worker's, as it is told there. */
-export interface ContainerFacts {
-  readonly id: string
-  readonly name: string
-}
-
-/** A network, as it is told to workers. */
-export interface NetworkFacts extends ContainerFacts {
-  readonly subnet: string
-}
-
-/** Which state a container begins with: one of the store, or one of this session. */
-export type StateReference = { readonly key: string } | { readonly id: string }
-
-/** How often a worker looks whether something else listens than it knows: for messages. */
-const LISTENING_MS = 200
 /** Within this time all connections of a process that has ended are closed. */
 const SETTLING_MS = 100
-
-/** One call under way. */
-interface Turn {
-  readonly args: readonly never[]
-  /** Aborted when the caller hangs up. */
-  readonly signal: AbortSignal
-  readonly backend: Backend
-  piece(value: unknown): Promise<void>
-  /** Has the caller call its function. */
-  ask(): Promise<unknown>
-  /** What is copied in. */
-  body(): AsyncIterable<Uint8Array>
-  /** Called once, when the caller is gone or has let go of what it made. */
-  whenLetGo(end: () => Promise<unknown>): void
-}
-
-type Work<Subject> = (subject: Subject, turn: Turn) => unknown
 
 export class ContainerDesk {
   readonly address: Address
@@ -121,7 +100,6 @@ export class ContainerDesk {
       const answer = await this.#answer(call, {
         args: call.args as never[],
         signal: gone.signal,
-        backend: this.#backend,
         piece: (piece) => frames.send(pack({ piece })),
         ask: async () => {
           await frames.send(pack({ ask: true }))
@@ -274,63 +252,6 @@ export class ContainerDesk {
   }
 }
 
-const OF_NETWORK: Readonly<Record<string, Work<BackendNetwork>>> = {
-  connect: (network, { args: [container, attachment] }) => network.connect(container!, attachment!),
-  disconnect: (network, { args: [container] }) => network.disconnect(container!),
-}
-
-/** What can be done with any container. */
-const OF_CONTAINER: Readonly<Record<string, Work<BackendContainer>>> = {
-  inspect: (container) => container.inspect(),
-  stats: (container) => container.stats(),
-  pause: (container) => container.pause(),
-  unpause: (container) => container.unpause(),
-  kill: (container, { args: [signal] }) => container.kill(signal!),
-  impair: (container, { args: [fault] }) => container.impair(fault!),
-  fillDisk: (container, { args: [isFull] }) => container.fillDisk(isFull!),
-  exec: (container, { args: [request], signal }) => container.exec(withSignal(request, signal)),
-  restart: (container, { args: [options], signal }) => container.restart(withSignal(options, signal)),
-  commit: (container, { args: [request], signal }) => container.commit(withSignal(request, signal)),
-  wait: (container, { signal }) => container.wait({ signal }),
-  waitForPort: async (container, turn) => {
-    let told = ''
-    const tell = () => {
-      const listening = container.listeningPorts()
-      if (told !== JSON.stringify(listening)) void turn.piece(listening)
-      told = JSON.stringify(listening)
-    }
-    const timer = setInterval(tell, LISTENING_MS).unref()
-    try {
-      await container.waitForPort(turn.args[0]!, { signal: turn.signal })
-    } finally {
-      clearInterval(timer)
-    }
-  },
-  logs: (container, turn) => pieces(container.logs(withSignal(turn.args[0], turn.signal)), turn),
-  copyOut: (container, turn) => pieces(container.copyOut(turn.args[0]!, { signal: turn.signal }), turn),
-  copyIn: (container, { args: [path], body, signal }) => container.copyIn(path!, body(), { signal }),
-}
-
-/** What only whoever has made it may do. */
-const OF_OWN_CONTAINER: Readonly<Record<string, Work<BackendContainer>>> = {
-  start: (container, { signal }) => container.start({ signal }),
-  stop: (container, { args: [options], signal }) => container.stop(withSignal(options, signal)),
-  reset: (container, { args: [isPrepared], ask, signal }) =>
-    container.reset({ signal, ...(isPrepared ? { prepare: async () => void (await ask()) } : {}) }),
-}
-
-/** The caller's signal stays with the caller: if it hangs up, the work is given up. */
-function withSignal<T>(options: T, signal: AbortSignal): T & { readonly signal: AbortSignal } {
-  return { ...options, signal }
-}
-
-async function pieces(source: AsyncIterable<unknown>, { piece, signal }: Turn): Promise<void> {
-  for await (const one of source) {
-    await piece(one)
-    if (signal.aborted) return
-  }
-}
-
 /** Throws when the caller is gone before all of it was there. */
 async function* bodyOf(frames: FrameSocket): AsyncGenerator<Uint8Array> {
   for (;;) {
@@ -353,18 +274,6 @@ function pack(answer: Answer): Uint8Array {
 
 function own<T>(record: Readonly<Record<string, T>>, name: string): T | undefined {
   return Object.hasOwn(record, name) ? record[name] : undefined
-}
-
-/** What a worker is told that asks for what is the owner's to do. */
-export function refusal(name: string, method: string): MayflyError {
-  return new MayflyError(
-    'NOT_SUPPORTED',
-    `"${name}" belongs to the global setup: ${method} is not possible from here`,
-    {
-      container: name,
-      hint: 'do it in the global setup',
-    },
-  )
 }
 
 function isEqual(one: unknown, other: string): boolean {

@@ -21,8 +21,8 @@ import type {
 } from '../backends/backend.js'
 import { currentBackend, leaveElsewhere, putElsewhere } from '../backends/current.js'
 import { type Address, ask, type CallOptions, type Held, hold, stream } from './conversation.js'
-import { type ContainerFacts, type NetworkFacts, refusal, type StateReference } from './desk.js'
 import { remoteProgram } from './programs.js'
+import { type ContainerFacts, type NetworkFacts, refusal, type StateReference } from './work.js'
 
 /** How the owner is asked. */
 type Caller = (method: string, args: readonly unknown[], options?: CallOptions) => Promise<unknown>

@@ -11,9 +11,10 @@ import { RunningContainer } from '../running-container.js'
 import { startAll } from '../start-all.js'
 import { StartedTestContainer } from '../started-container.js'
 import type { Address } from './conversation.js'
-import { ContainerDesk, type NetworkFacts, refusal } from './desk.js'
+import { ContainerDesk } from './desk.js'
 import type { SharedMembers } from './members.js'
 import { RemoteBackend, remoteContainer, remoteNetwork } from './remote.js'
+import { type NetworkFacts, refusal } from './work.js'
 
 /** What a worker has to know of a container. */
 interface Facts {

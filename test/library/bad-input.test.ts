@@ -85,7 +85,7 @@ describe('bad input', () => {
     ['a timeout', () => container.withStartupTimeout(wrong('60s')), { field: 'startupTimeout' }],
     ['no attempt', () => container.withStartupAttempts(0), { field: 'startupAttempts' }],
     ['no policy', () => container.withPullPolicy(wrong('always')), { field: 'pullPolicy' }],
-    ['a network that was not started', () => container.withNetwork(wrong(new Network())), { message: /started/ }],
+    ['a network that is none', () => container.withNetwork(wrong('backend')), { message: /started/ }],
     ['a security option', () => container.withSecurityOpt('apparmour=x'), { code: 'NOT_SUPPORTED' }],
     ['a profile that is no JSON', () => container.withSecurityOpt('seccomp=strict'), { field: 'securityOpt[0]' }],
     [
