@@ -3,18 +3,11 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { obstacle } from '../engine/support/world.js'
+import { INSTALL_TIMEOUT_MS } from '../package/support/installed.js'
 import { missingRegistry, nodes } from '../package/support/packed.js'
 import { expectNothingLeft, type Leftovers, snapshotHost } from '../support/leftovers.js'
 import { openTerritory, type Territory } from '../support/territory.js'
-import {
-  IMAGE,
-  INSTALL_TIMEOUT_MS,
-  makeModules,
-  putImage,
-  type Runner,
-  runTests,
-  writeFiles,
-} from './support/runners.js'
+import { IMAGE, makeModules, putImage, type Runner, runTests, writeFiles } from './support/runners.js'
 
 const why = obstacle() || (process.getuid?.() === 0 ? await missingRegistry() : 'a territory needs root')
 if (why) console.warn(`skipped: a network shared by a test run: ${why}`)
@@ -24,6 +17,11 @@ type Kind = 'cjs' | 'esm'
 const load = (kind: Kind, names: string, from: string) =>
   kind === 'esm' ? `import ${names} from '${from}'\n` : `const ${names} = require('${from}')\n`
 
+/** What a test file has forgotten went with its worker, and not only with what is shared. */
+const FORGOTTEN = `
+  await until('forgotten is gone', async () => !(await isThere(globalThis.database, 'forgotten')))
+  note('forgotten is gone')
+`
 /** How many test files do the same at once. */
 const MANY = 8
 
@@ -84,19 +82,25 @@ test('has its own app beside the shared database', async () => {
     'vitest.config.js': "export default { test: { globalSetup: './setup.js' } }",
     'shared.js': `${head}
 const network = new Network()
-let own
 const db = serves('data').withNetwork(network, { aliases: ['db'] }).withHooks({
-  started: (container) => { own = container },
-  stopping: async () => {
-    // What a test file has forgotten went with its worker.
-    await until('forgotten is gone', async () => !(await isThere(own, 'forgotten')))
-    note('forgotten is gone')
-  },
+  started: (container) => { globalThis.database = container },
 })
 ${main}shareContainers({ network, db })
 `,
-    'setup.js': "import shared from './shared.js'\nexport default shared\n",
-    'teardown.js': `${load(kind, 'shared', './shared.js')}${main}() => shared.teardown()\n`,
+    'setup.js': `${head}${load(kind, 'shared', './shared.js')}
+export default async (project) => {
+  const stop = await shared(project)
+  return async () => {
+    ${FORGOTTEN}
+    await stop()
+  }
+}
+`,
+    'teardown.js': `${head}${load(kind, 'shared', './shared.js')}${main}async () => {
+  ${FORGOTTEN}
+  await shared.teardown()
+}
+`,
     ...many,
     'forgets.test.js': `${test}
 test('forgets', async () => {
@@ -182,10 +186,13 @@ describe.skipIf(why)('a network that a test run shares', () => {
     ['vitest3', 'esm', inVitest('forks', MANY, 'many', 'forgets')],
     ['vitest4', 'esm', inVitest('forks', MANY, 'many', 'forgets')],
     ['vitest4', 'esm', inVitest('threads', MANY, 'many', 'forgets')],
+    ['vitest4', 'esm', inVitest('vmThreads', 2, 'many', 'forgets')],
     ['vitest5', 'esm', inVitest('threads', MANY, 'many', 'forgets')],
     ['jest29', 'cjs', inJest(MANY, 'many', 'forgets')],
     ['jest30', 'cjs', inJest(2, 'many', 'forgets', '--detectLeaks', ...ENVIRONMENT)],
     ['jest30', 'esm', inJest(MANY, 'many', 'forgets', ...ENVIRONMENT)],
+    // All in the process that shares.
+    ['jest30', 'cjs', ['--runInBand', 'many', 'forgets', ...ENVIRONMENT]],
   ] as const)(
     'has containers of all its workers, found by name both ways: %s, %s, %j',
     async (runner, kind, words) => {
