@@ -47,24 +47,24 @@ static void forget_aliases(struct container *c, const struct network *network)
 	}
 }
 
-static int add_name(struct container *c, const char *name, struct in_addr address, struct fault *f)
+static int add_name(struct container *c, const char *name, const struct net_link *link, struct fault *f)
 {
-	return name && names_add(c, name, address) < 0 ? fault(f, "network", name, errno, NULL) : 0;
+	return name && names_add(c, name, link->address, &link->v6) < 0 ? fault(f, "network", name, errno, NULL) : 0;
 }
 
 static int add_names(struct container *c, const char *name, struct fault *f)
 {
 	const struct plan *plan = &c->plan;
 	for (const struct net_link *link = net_slot_links(c->slot); link; link = link->next) {
-		if (add_name(c, name, link->address, f) < 0 || add_name(c, plan->hostname, link->address, f) < 0)
+		if (add_name(c, name, link, f) < 0 || add_name(c, plan->hostname, link, f) < 0)
 			return -1;
 		for (size_t i = 0; i < plan->dns_names.count; i++)
-			if (add_name(c, plan->dns_names.at[i], link->address, f) < 0)
+			if (add_name(c, plan->dns_names.at[i], link, f) < 0)
 				return -1;
 		for (const struct aliases *a = c->aliases; a; a = a->next) {
 			const char *alias = a->names;
 			for (size_t i = 0; a->network == link->network && i < a->count; i++, alias += strlen(alias) + 1)
-				if (add_name(c, alias, link->address, f) < 0)
+				if (add_name(c, alias, link, f) < 0)
 					return -1;
 		}
 	}
@@ -130,15 +130,22 @@ static bool names(const char *line, size_t length, const char *what)
 	return memmem(line, length, what, strlen(what)) != NULL;
 }
 
+static bool has_v6(const struct net_link *link)
+{
+	return !IN6_IS_ADDR_UNSPECIFIED(&link->v6);
+}
+
 /* A line with @ADDRESS@ comes once for each address; on no network, what would name an address or a gateway is left out. */
 static void render_line(const struct container *c, FILE *to, const char *line, size_t length)
 {
-	char address[INET_ADDRSTRLEN];
+	char address[INET6_ADDRSTRLEN];
 	const struct net_link *link = c->slot ? net_slot_links(c->slot) : NULL;
 	bool of_bridge = c->plan.net == NET_BRIDGE;
 	if (names(line, length, "@ADDRESS@") && of_bridge) {
 		for (; link; link = link->next)
-			fill_line(c, to, line, length, inet_ntop(AF_INET, &link->address, address, sizeof(address)));
+			for (int v6 = 0; v6 <= has_v6(link); v6++)
+				fill_line(c, to, line, length, v6 ? inet_ntop(AF_INET6, &link->v6, address, sizeof(address))
+					: inet_ntop(AF_INET, &link->address, address, sizeof(address)));
 	} else if (link || !of_bridge || !names(line, length, "@GATEWAY@"))
 		fill_line(c, to, line, length, "");
 }
@@ -241,7 +248,7 @@ static void refill_files(const struct container *c, struct rendering *r)
 
 void container_describe_networks(struct json *j, const struct container *c)
 {
-	char address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN], *text = NULL;
+	char address[INET6_ADDRSTRLEN], gateway[INET6_ADDRSTRLEN], subnet[64], *text = NULL;
 	size_t length;
 	struct in_addr primary = c->slot ? net_slot_address(c->slot) : (struct in_addr){0};
 	json_string(j, "address", primary.s_addr ? inet_ntop(AF_INET, &primary, address, sizeof(address)) : "");
@@ -256,9 +263,17 @@ void container_describe_networks(struct json *j, const struct container *c)
 	fputc('[', to);
 	for (const struct net_link *link = net_slot_links(c->slot); link; link = link->next) {
 		struct in_addr its_gateway = network_gateway(link->network);
-		fprintf(to, "%s{\"network\":\"%s\",\"address\":\"%s\",\"gateway\":\"%s\"}", link == net_slot_links(c->slot) ? "" : ",",
+		fprintf(to, "%s{\"network\":\"%s\",\"address\":\"%s\",\"gateway\":\"%s\"", link == net_slot_links(c->slot) ? "" : ",",
 			network_id(link->network), inet_ntop(AF_INET, &link->address, address, sizeof(address)),
 			inet_ntop(AF_INET, &its_gateway, gateway, sizeof(gateway)));
+		if (has_v6(link)) {
+			struct in6_addr its_gateway_v6 = network_gateway_v6(link->network);
+			inet_ntop(AF_INET6, &link->v6, address, sizeof(address));
+			inet_ntop(AF_INET6, &its_gateway_v6, gateway, sizeof(gateway));
+			network_subnet_v6(link->network, subnet);
+			fprintf(to, ",\"ipv6\":{\"address\":\"%s\",\"gateway\":\"%s\",\"prefixLength\":%s}", address, gateway, strchr(subnet, '/') + 1);
+		}
+		fputc('}', to);
 	}
 	fputc(']', to);
 	fclose(to);
@@ -288,9 +303,9 @@ static int link_all(struct container *c, struct fault *f)
 		struct network *network = find_network(step->id, f);
 		if (!network)
 			return -1;
-		if (!i && !(c->slot = net_take_on(network, step->address, f)))
+		if (!i && !(c->slot = net_take_on(network, step->address, step->address_v6, f)))
 			return -1;
-		if (i && net_connect(c->slot, network, step->address, f) < 0)
+		if (i && net_connect(c->slot, network, step->address, step->address_v6, f) < 0)
 			return -1;
 		if (remember_aliases(c, network, plan->aliases.at + step->aliases, step->alias_count) < 0)
 			return fault(f, "network", step->id, ENOMEM, NULL);
@@ -370,7 +385,7 @@ static int connect_it(struct container *c, struct network *network, const struct
 			aliases[count++] = r->pairs[i].value;
 	struct rendering *before = render_files(c);
 	int done = !aliases ? fault(f, "network", "memory", ENOMEM, NULL)
-		: net_connect(c->slot, network, request_get(r, "address"), f) < 0 ? -1
+		: net_connect(c->slot, network, request_get(r, "address"), request_get(r, "address-v6"), f) < 0 ? -1
 		: remember_aliases(c, network, aliases, count) < 0 ? fault(f, "network", "memory", ENOMEM, NULL) : 0;
 	free(aliases);
 	return follow(c, before, done < 0 ? NULL : f) < 0 ? -1 : done;
@@ -452,14 +467,16 @@ void container_impair(struct container *c, const struct request *r)
 void network_verb(const struct request *r)
 {
 	struct fault f = {0};
-	const char *id = request_get(r, "network"), *internal = request_get(r, "internal");
+	const char *id = request_get(r, "network"), *internal = request_get(r, "internal"), *ipv6 = request_get(r, "ipv6");
 	struct network *network = NULL;
 	bool removes = !strcmp(r->verb, "network-remove");
 	if (!id || !*id || strspn(id, "0123456789abcdef") != strlen(id))
 		fault(&f, "request", "network", EINVAL, "hexadecimal digits expected");
 	else if (!removes)
 		network = network_create(id, &(struct network_wish){.subnet = request_get(r, "subnet"), .gateway = request_get(r, "gateway"),
-			.range = request_get(r, "range"), .internal = internal && *internal == '1'}, &f);
+			.range = request_get(r, "range"), .internal = internal && *internal == '1', .ipv6 = ipv6 && *ipv6 == '1',
+			.subnet_v6 = request_get(r, "subnet-v6"), .gateway_v6 = request_get(r, "gateway-v6"),
+			.range_v6 = request_get(r, "range-v6")}, &f);
 	else if ((network = find_network(id, &f)) && network_remove(network, &f) < 0)
 		network = NULL;
 	if (!network) {
@@ -473,6 +490,14 @@ void network_verb(const struct request *r)
 		network_subnet(network, text);
 		json_string(j, "subnet", text);
 		json_string(j, "gateway", inet_ntop(AF_INET, &gateway, text, sizeof(text)));
+	}
+	if (!removes && ipv6 && *ipv6 == '1') {
+		char subnet[64], text[INET6_ADDRSTRLEN], both[160];
+		struct in6_addr gateway = network_gateway_v6(network);
+		network_subnet_v6(network, subnet);
+		snprintf(both, sizeof(both), "{\"subnet\":\"%s\",\"gateway\":\"%s\"}", subnet,
+			inet_ntop(AF_INET6, &gateway, text, sizeof(text)));
+		json_raw(j, "ipv6", both);
 	}
 	line_end();
 }

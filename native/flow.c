@@ -10,6 +10,10 @@
 #include <unistd.h>
 #include "loop.h"
 
+#ifndef IPV6_ORIGDSTADDR
+#define IPV6_ORIGDSTADDR 74
+#endif
+
 enum { MOST_FLOWS = 2048, BUCKETS = 1024, SWEEP_US = 5000000 };
 static const uint64_t UNANSWERED_NS = 30000000000u, ANSWERED_NS = 180000000000u;
 
@@ -142,6 +146,8 @@ static void read_local(struct msghdr *message, union address *local)
 		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_ORIGDSTADDR) {
 			memcpy(&local->v4, CMSG_DATA(c), sizeof(local->v4));
 			memset(local->v4.sin_zero, 0, sizeof(local->v4.sin_zero));
+		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_ORIGDSTADDR) {
+			memcpy(&local->v6, CMSG_DATA(c), sizeof(local->v6));
 		} else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
 			struct in_pktinfo info;
 			memcpy(&info, CMSG_DATA(c), sizeof(info));

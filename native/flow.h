@@ -43,6 +43,6 @@ struct datagram {
 	char *bytes;
 	size_t size;
 	union address from;
-	union address local;         /* family 0 unless the socket reports it (IP_PKTINFO, IPV6_RECVPKTINFO, IP_RECVORIGDSTADDR) */
+	union address local;         /* family 0 unless the socket reports it (IP_PKTINFO, IPV6_RECVPKTINFO, or both kinds of RECVORIGDSTADDR) */
 };
 int datagrams_receive(int fd, struct datagram list[FLOW_BATCH]);

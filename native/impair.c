@@ -22,6 +22,7 @@
 #include <linux/veth.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
+#include <netinet/icmp6.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "ip.h"
 #include "loop.h"
 
 #ifndef PACKET_IGNORE_OUTGOING
@@ -191,34 +193,51 @@ static uint16_t type_of(const uint8_t *ethernet)
 	return ntohs(type);
 }
 
-/* The address at the other end of an IPv4 packet. */
-static struct in_addr other_end(const uint8_t *ethernet, size_t size, bool outwards)
+/* The address at the other end of a packet; :: of any other frame. */
+static struct in6_addr other_end(const uint8_t *ethernet, size_t size, bool outwards)
 {
-	struct in_addr address = {0};
-	if (type_of(ethernet) == ETH_P_IP && size >= ETH_HLEN + 20)
-		memcpy(&address, ethernet + ETH_HLEN + (outwards ? 16 : 12), 4);
+	struct in6_addr address = {0};
+	struct in_addr v4;
+	if (type_of(ethernet) == ETH_P_IP && size >= ETH_HLEN + 20) {
+		memcpy(&v4, ethernet + ETH_HLEN + (outwards ? 16 : 12), sizeof(v4));
+		return ip_of(v4);
+	}
+	if (type_of(ethernet) == ETH_P_IPV6 && size >= ETH_HLEN + 40)
+		memcpy(&address, ethernet + ETH_HLEN + (outwards ? 24 : 8), sizeof(address));
 	return address;
 }
 
-static bool has_address(const struct net_slot *slot, const struct network *network, struct in_addr address)
+/* The one of the link itself, which is not routed, counts as well: between two containers it is another way. */
+static bool has_address(const struct net_slot *slot, const struct network *network, const struct in6_addr *address)
 {
-	for (const struct net_link *link = slot->links; link; link = link->next)
-		if (link->network == network && link->address.s_addr == address.s_addr)
+	for (const struct net_link *link = slot->links; link; link = link->next) {
+		struct in6_addr local = link_local(link);
+		if (link->network == network && (ip_is_v4(address) ? link->address.s_addr == ip_v4(address).s_addr
+			: ip_equal(&link->v6, address) || ip_equal(&local, address)))
 			return true;
+	}
 	return false;
+}
+
+/* Who asks for a hardware address, or tells one: ARP, and what IPv6 has instead. */
+static bool finds_neighbours(const uint8_t *ethernet, size_t size)
+{
+	const uint8_t *ip = ethernet + ETH_HLEN;
+	return type_of(ethernet) == ETH_P_ARP || (type_of(ethernet) == ETH_P_IPV6 && size > ETH_HLEN + 40 && ip[6] == IPPROTO_ICMPV6 &&
+		(ip[40] == ND_NEIGHBOR_SOLICIT || ip[40] == ND_NEIGHBOR_ADVERT));
 }
 
 static struct rule *rule_for(const struct shaper *s, const uint8_t *ethernet, size_t size, bool outwards)
 {
-	struct in_addr other = other_end(ethernet, size, outwards);
+	struct in6_addr other = other_end(ethernet, size, outwards);
 	struct rule *rest = NULL;
 	/* A request that was lost is asked again after a second: a container that was healed would be away for so long still. */
-	if (type_of(ethernet) == ETH_P_ARP)
+	if (finds_neighbours(ethernet, size))
 		return NULL;
 	for (struct rule *rule = s->slot->rules; rule; rule = rule->next) {
 		if (!rule->peer)
 			rest = rule;
-		else if (other.s_addr && has_address(rule->peer, s->link->network, other))
+		else if (!IN6_IS_ADDR_UNSPECIFIED(&other) && has_address(rule->peer, s->link->network, &other))
 			return rule;
 	}
 	return rest;

@@ -10,20 +10,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include "ip.h"
 
 enum { HEADER = 12, NAME_MOST = 255, ANSWERS_MOST = 16, TTL_S = 1 };
-enum { TYPE_A = 1, TYPE_PTR = 12, CLASS_IN = 1, NXDOMAIN = 3, FORMERR = 1 };
+enum { TYPE_A = 1, TYPE_PTR = 12, TYPE_AAAA = 28, CLASS_IN = 1, NXDOMAIN = 3, FORMERR = 1 };
 
 struct name {
 	struct name *next;
 	const void *owner;
 	const struct network *network;       /* for whose containers it is */
 	struct in_addr address;
+	struct in6_addr v6;                  /* or :: */
 	char text[];
 };
 static struct name *names, **last = &names;
 
-int names_add(const void *owner, const char *text, struct in_addr address)
+int names_add(const void *owner, const char *text, struct in_addr address, const struct in6_addr *v6)
 {
 	size_t size = strlen(text);
 	while (size && text[size - 1] == '.')
@@ -37,6 +39,8 @@ int names_add(const void *owner, const char *text, struct in_addr address)
 		return -1;
 	name->owner = owner;
 	name->address = address;
+	if (v6)
+		name->v6 = *v6;
 	name->network = network_of(address);
 	memcpy(name->text, text, size);
 	*last = name;
@@ -162,6 +166,19 @@ static bool reverse_address(const char *text, struct in_addr *address)
 	return true;
 }
 
+/* A nibble a label, the last one first: "1.0.0.0.….0.0.d.f.ip6.arpa" */
+static bool reverse_address_v6(const char *text, struct in6_addr *address)
+{
+	memset(address, 0, sizeof(*address));
+	for (int i = 31; i >= 0; i--, text += 2) {
+		int digit = isxdigit((unsigned char)*text) ? isdigit((unsigned char)*text) ? *text - '0' : tolower((unsigned char)*text) - 'a' + 10 : -1;
+		if (digit < 0 || text[1] != '.')
+			return false;
+		address->s6_addr[i / 2] |= (uint8_t)(i % 2 ? digit : digit << 4);
+	}
+	return strcasecmp(text, "ip6.arpa") == 0 && !ip_is_v4(address);
+}
+
 /* The name in wire format: labels with their lengths. 0 if it cannot be written so. */
 static size_t write_name(const char *text, uint8_t to[NAME_MOST + 2])
 {
@@ -207,11 +224,16 @@ static bool is_on(struct in_addr address, const struct network *wanted)
 	return false;
 }
 
-static size_t answer_reverse(const uint8_t *query, size_t question, struct in_addr address, struct in_addr asker, uint8_t *answer)
+static bool has_address(const struct name *name, const struct in6_addr *address)
+{
+	return ip_is_v4(address) ? name->address.s_addr == ip_v4(address).s_addr : ip_equal(&name->v6, address);
+}
+
+static size_t answer_reverse(const uint8_t *query, size_t question, const struct in6_addr *address, struct in_addr asker, uint8_t *answer)
 {
 	uint8_t wire[NAME_MOST + 2];
 	for (const struct name *name = names; name; name = name->next)
-		if (name->address.s_addr == address.s_addr && is_on(asker, name->network)) {
+		if (has_address(name, address) && is_on(asker, name->network)) {
 			size_t at = begin_answer(query, question, 0x0400, answer);
 			size_t length = write_name(name->text, wire);
 			return length ? add_record(answer, at, TYPE_PTR, wire, length) : at;
@@ -224,27 +246,36 @@ static bool is_called(const struct name *name, const struct network *network, co
 	return name->network == network && strcasecmp(name->text, text) == 0;
 }
 
-/* All addresses that have the name on this network, beginning with another one each time. 0: there is none. The name exists, with an
- * empty answer for all but IPv4 addresses: a client asks for AAAA, too, and must not take "no such name" for its answer to both. */
+static bool has_record(const struct name *name, unsigned type)
+{
+	return type == TYPE_A || (type == TYPE_AAAA && !IN6_IS_ADDR_UNSPECIFIED(&name->v6));
+}
+
+/* All addresses of the wanted family that have the name on this network, beginning with another one each time. 0: there is none of any. The name
+ * exists, with an empty answer for what it does not have: a client asks for AAAA, too, and must not take "no such name" for its answer to
+ * both. */
 static size_t answer_name(const uint8_t *query, size_t question, const char *text, const struct network *network, uint8_t *answer)
 {
 	static unsigned turn;
-	unsigned count = 0, seen = 0;
+	unsigned type = read_u16(query + question - 4), count = 0, seen = 0;
+	bool exists = false;
 	for (const struct name *name = names; name; name = name->next)
-		count += is_called(name, network, text);
-	if (!count)
+		if (is_called(name, network, text)) {
+			exists = true;
+			count += has_record(name, type);
+		}
+	if (!exists)
 		return 0;
 	size_t at = begin_answer(query, question, 0x0400, answer);
-	if (read_u16(query + question - 4) != TYPE_A)
-		return at;
 	unsigned first = count > 1 ? turn++ % count : 0;
 	for (int round = 0; round < 2; round++, seen = 0)
 		for (const struct name *name = names; name; name = name->next) {
-			if (!is_called(name, network, text))
+			if (!is_called(name, network, text) || !has_record(name, type))
 				continue;
 			bool is_before = seen++ < first;
 			if (is_before == (round == 1) && read_u16(answer + 6) < ANSWERS_MOST)
-				at = add_record(answer, at, TYPE_A, &name->address, 4);
+				at = type == TYPE_A ? add_record(answer, at, type, &name->address, sizeof(name->address))
+					: add_record(answer, at, type, &name->v6, sizeof(name->v6));
 		}
 	return at;
 }
@@ -288,9 +319,11 @@ enum verdict names_answer(const uint8_t *query, size_t size, struct in_addr aske
 	if (!*text || read_u16(query + question - 2) != CLASS_IN)
 		return DNS_FORWARD;
 
-	struct in_addr address;
-	if (type == TYPE_PTR && reverse_address(text, &address) && network_of(address)) {
-		*answer_size = answer_reverse(query, question, address, asker, answer);
+	struct in_addr v4;
+	struct in6_addr address = {0};
+	bool is_reverse = type == TYPE_PTR && (reverse_address(text, &v4) ? (address = ip_of(v4), true) : reverse_address_v6(text, &address));
+	if (is_reverse && network_at(&address)) {
+		*answer_size = answer_reverse(query, question, &address, asker, answer);
 		return DNS_ANSWERED;
 	}
 	struct asker all = asker_of(asker);

@@ -29,7 +29,8 @@ struct net_slot;
 struct network;
 struct net_slot *net_take(struct fault *);               /* from the pool, else made now */
 struct net_slot *net_take_lonely(struct fault *);        /* network "none": lo only */
-struct net_slot *net_take_on(struct network *, const char *address, struct fault *); /* linked to it; address as net_connect */
+/* linked to it; addresses as net_connect */
+struct net_slot *net_take_on(struct network *, const char *address, const char *address_v6, struct fault *);
 int net_slot_ns(const struct net_slot *);                /* namespace descriptor, for setns in the child */
 struct in_addr net_slot_address(const struct net_slot *); /* of its primary link; 0.0.0.0 without links, and for NULL */
 
@@ -38,16 +39,19 @@ struct net_link {
 	struct net_link *next;
 	struct network *network;
 	struct in_addr address;
+	struct in6_addr v6;              /* its IPv6 address; :: if the network has none */
+	struct net_link *next_v6;        /* on the same network */
 	unsigned port;                   /* interface index of the bridge's side */
 	unsigned number;                 /* of ethN */
 	bool is_default;                 /* the way out leads over it */
+	bool is_default_v6;
 	struct net_counters before;      /* at net_take */
 	struct shaper *shaper;           /* between it and its network, while the container has faults (impair.c); or NULL */
 };
 const struct net_link *net_slot_links(const struct net_slot *);
 const struct net_link *net_slot_primary(const struct net_slot *);
-/* Links it to one more network, running or not. address: "" or NULL = a free one. */
-int net_connect(struct net_slot *, struct network *, const char *address, struct fault *);
+/* Links it to one more network, running or not. Addresses: "" or NULL = a free one. */
+int net_connect(struct net_slot *, struct network *, const char *address, const char *address_v6, struct fault *);
 /* Connections over it end. */
 int net_disconnect(struct net_slot *, struct network *, struct fault *);
 
@@ -65,6 +69,9 @@ struct network_wish {
 	const char *gateway;             /* an address of the subnet; else its first */
 	const char *range;               /* part of the subnet from which containers get addresses that they did not ask for; else all of it */
 	bool internal;                   /* no way out */
+	bool ipv6;                       /* and an IPv6 subnet beside it */
+	const char *subnet_v6;           /* such as "fd00:5::/64"; else one below a random fd00::/8 */
+	const char *gateway_v6, *range_v6;
 };
 /* Further networks; their containers reach none of the others'. The default one has the id "bridge". */
 struct network *network_create(const char *id, const struct network_wish *, struct fault *);
@@ -74,6 +81,9 @@ int network_remove(struct network *, struct fault *);
 const char *network_id(const struct network *);
 struct in_addr network_gateway(const struct network *);
 void network_subnet(const struct network *, char text[32]);
+/* :: without IPv6 */
+struct in6_addr network_gateway_v6(const struct network *);
+void network_subnet_v6(const struct network *, char text[64]);
 
 /* TCP ports of the host's loopback that containers reach under their gateway's address: all of the session's, or this one. Each call adds.
  * "*" stands for every port. */
@@ -95,7 +105,7 @@ uint16_t publish_host_port(const struct publish *);
 void publish_lead_to(struct publish *, struct in_addr);
 void publish_close(struct publish *);   /* ends its connections too */
 
-/* Names the server answers with address, for containers on that address's network; a container may have several. owner identifies
- * them for removal. */
-int  names_add(const void *owner, const char *name, struct in_addr);
+/* Names the server answers with these addresses, for containers on the first one's network; a container may have several. v6: NULL or :: =
+ * none. owner identifies them for removal. */
+int  names_add(const void *owner, const char *name, struct in_addr, const struct in6_addr *v6);
 void names_remove(const void *owner);

@@ -22,7 +22,7 @@
 
 enum { NETWORK_BITS = 24, BITS_LEAST = 16, BITS_MOST = 29, PRIORITY_ROUTED = 20, PRIORITY_UNREACHABLE = 21 };
 
-static void name_of(const struct network *n, char name[IFNAMSIZ])
+void network_link_name(const struct network *n, char *name)
 {
 	snprintf(name, IFNAMSIZ, "mf%u", n->bridge == INDEX_BRIDGE ? 0 : n->bridge);
 }
@@ -52,6 +52,11 @@ const char *network_id(const struct network *n)
 struct in_addr network_gateway(const struct network *n)
 {
 	return n->gateway;
+}
+
+struct in6_addr network_gateway_v6(const struct network *n)
+{
+	return n->v6.bits ? n->v6.gateway : (struct in6_addr){0};
 }
 
 void network_subnet(const struct network *n, char text[32])
@@ -117,7 +122,7 @@ void network_free_address(struct network *n, struct in_addr address)
 static void put_rules(struct batch *b, const struct network *n, bool add)
 {
 	char name[IFNAMSIZ];
-	name_of(n, name);
+	network_link_name(n, name);
 	uint16_t message = add ? RTM_NEWRULE : RTM_DELRULE, flags = NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0);
 	struct fib_rule_hdr routed = {.family = AF_INET, .table = RT_TABLE_MAIN, .action = FR_ACT_TO_TBL};
 	if (!n->internal) {
@@ -138,7 +143,7 @@ static int make_bridge(const struct network *n)
 	struct batch b;
 	char name[IFNAMSIZ], setting[64];
 	uint8_t mac[MAC_SIZE];
-	name_of(n, name);
+	network_link_name(n, name);
 	mac_of(n->gateway, mac);
 	batch_clear(&b);
 	put_rules(&b, n, true);
@@ -273,7 +278,7 @@ static int read_subnet(const char *text, unsigned least, unsigned most, uint32_t
 	return *first & rest || !ip_class || ip_class == 127 || ip_class >= 224 ? -1 : 0;
 }
 
-/* Gateway and range as they are wanted. */
+/* Gateway, range and the rest as they are wanted. */
 static int settle(struct network *n, const struct network_wish *wish, struct fault *f)
 {
 	uint32_t first, host = 1, last = UINT32_MAX >> n->bits;
@@ -296,6 +301,7 @@ static int settle(struct network *n, const struct network_wish *wish, struct fau
 			n->high = last - 1;
 	}
 	n->at = n->high;
+	n->internal = wish->internal;
 	return 0;
 }
 
@@ -352,20 +358,20 @@ struct network *network_create(const char *id, const struct network_wish *wish, 
 	struct network *n = new_network(id, first, bits);
 	if (!n)
 		fault(f, "network", id, ENOMEM, NULL);
-	else if (settle(n, wish, f) < 0)
+	else if (settle(n, wish, f) < 0 || v6_settle(n, wish, f) < 0)
 		drop(n);
 	else {
-		n->internal = wish->internal;
 		n->routed = routed;
 		n->bridge = router_next_index();
 		append(n);
 		if (make_bridge(n) < 0)
 			fault(f, "network", id, errno, "cannot make the bridge");
-		else if (dns_serve(n, f) == 0) {
+		else if (v6_make(n, f) == 0 && dns_serve(n, f) == 0) {
 			pool_expect_links();
 			return n;
 		}
 		remove_bridge(n);
+		v6_remove(n);
 		detach(n);
 		drop(n);
 	}
@@ -378,11 +384,12 @@ int network_remove(struct network *n, struct fault *f)
 {
 	if (n == router.networks)
 		return fault(f, "network", n->id, EPERM, "the default network stays");
-	pool_evict(n, (struct in_addr){0});
+	pool_evict(n, &(struct address_wish){0});
 	if (n->links)
 		return fault(f, "network", n->id, EBUSY, "containers are connected to it");
 	dns_unserve(n);
 	remove_bridge(n);
+	v6_remove(n);
 	if (n->routed)
 		router_unclaim(n->first, n->bits);
 	detach(n);

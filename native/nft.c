@@ -14,7 +14,8 @@
  *         }
  *     }
  *
- * Group 1 are the bridges, so nothing here changes with the networks. UDP that finds a plain socket is for a name server.
+ * Group 1 are the bridges, so nothing here changes with the networks. UDP that finds a plain socket is for a name server. Table ip6 mayfly is
+ * made with the first network that has IPv6, and is the same, but for the addresses and that no name server listens there.
  * The encoding is that of `nft --debug=netlink`. The table dies with the namespace. */
 #define _GNU_SOURCE
 #include "router.h"
@@ -34,9 +35,9 @@ static void put_be32(struct batch *b, uint16_t type, uint32_t value)
 	put_u32(b, type, htonl(value));
 }
 
-static void begin(struct batch *b, uint16_t message, uint16_t flags)
+static void begin(struct batch *b, uint8_t family, uint16_t message, uint16_t flags)
 {
-	struct nfgenmsg header = {.nfgen_family = NFPROTO_IPV4, .version = NFNETLINK_V0};
+	struct nfgenmsg header = {.nfgen_family = family, .version = NFNETLINK_V0};
 	message_begin(b, NFNL_SUBSYS_NFTABLES << 8 | message, flags | NLM_F_ACK, &header, sizeof(header));
 }
 
@@ -91,7 +92,7 @@ static void load_payload(struct batch *b, uint32_t base, uint32_t offset, uint32
 
 static void mask(struct batch *b, const void *bits, uint32_t size)
 {
-	static const uint8_t zero[4];
+	static const uint8_t zero[16];
 	struct expression e = expression_begin(b, "bitwise");
 	put_be32(b, NFTA_BITWISE_SREG, NFT_REG_1);
 	put_be32(b, NFTA_BITWISE_DREG, NFT_REG_1);
@@ -163,6 +164,13 @@ static void is_destined(struct batch *b, uint32_t network, uint32_t netmask)
 	equals(b, &first, sizeof(first));
 }
 
+static void is_destined_v6(struct batch *b, const struct in6_addr *first, const struct in6_addr *bits)
+{
+	load_payload(b, NFT_PAYLOAD_NETWORK_HEADER, 24, 16);
+	mask(b, bits, sizeof(*bits));
+	equals(b, first, sizeof(*first));
+}
+
 static void has_socket(struct batch *b, uint8_t is_transparent)
 {
 	struct expression e = expression_begin(b, "socket");
@@ -187,32 +195,35 @@ static void is_no_query(struct batch *b)
 	compare(b, NFT_CMP_NEQ, &port, sizeof(port));
 }
 
-static void redirect(struct batch *b, uint16_t port)
+static void redirect(struct batch *b, uint8_t family, uint16_t port)
 {
 	uint32_t loopback = htonl(INADDR_LOOPBACK);
 	uint16_t number = htons(port);
-	load_immediate(b, NFT_REG_1, &loopback, sizeof(loopback));
+	if (family == NFPROTO_IPV6)
+		load_immediate(b, NFT_REG_1, &in6addr_loopback, sizeof(in6addr_loopback));
+	else
+		load_immediate(b, NFT_REG_1, &loopback, sizeof(loopback));
 	load_immediate(b, NFT_REG_2, &number, sizeof(number));
 	struct expression e = expression_begin(b, "tproxy");
-	put_be32(b, NFTA_TPROXY_FAMILY, NFPROTO_IPV4);
+	put_be32(b, NFTA_TPROXY_FAMILY, family);
 	put_be32(b, NFTA_TPROXY_REG_ADDR, NFT_REG_1);
 	put_be32(b, NFTA_TPROXY_REG_PORT, NFT_REG_2);
 	expression_end(b, e);
 }
 
-static size_t rule_begin(struct batch *b)
+static size_t rule_begin(struct batch *b, uint8_t family)
 {
-	begin(b, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
+	begin(b, family, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
 	put_string(b, NFTA_RULE_TABLE, table);
 	put_string(b, NFTA_RULE_CHAIN, chain);
 	return nest_begin(b, NFTA_RULE_EXPRESSIONS);
 }
 
-static void put_chain(struct batch *b)
+static void put_chain(struct batch *b, uint8_t family)
 {
-	begin(b, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL);
+	begin(b, family, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL);
 	put_string(b, NFTA_TABLE_NAME, table);
-	begin(b, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL);
+	begin(b, family, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL);
 	put_string(b, NFTA_CHAIN_TABLE, table);
 	put_string(b, NFTA_CHAIN_NAME, chain);
 	put_string(b, NFTA_CHAIN_TYPE, "filter");
@@ -225,31 +236,74 @@ static void put_chain(struct batch *b)
 
 static void put_exception(struct batch *b, uint32_t network, uint32_t netmask)
 {
-	size_t rule = rule_begin(b);
+	size_t rule = rule_begin(b, NFPROTO_IPV4);
 	is_destined(b, network, netmask);
 	accept_packet(b);
 	nest_end(b, rule);
 }
 
-int nft_open(uint16_t tcp_port, uint16_t udp_port)
+static void put_exception_v6(struct batch *b, const struct in6_addr *first, const struct in6_addr *netmask)
+{
+	size_t rule = rule_begin(b, NFPROTO_IPV6);
+	is_destined_v6(b, first, netmask);
+	accept_packet(b);
+	nest_end(b, rule);
+}
+
+/* What was put back: to our listener. */
+static void put_returned(struct batch *b, uint8_t family, uint16_t tcp_port)
+{
+	size_t rule = rule_begin(b, family);
+	comes_from(b, NFT_META_IIF, INDEX_EGRESS, IPPROTO_TCP);
+	is_first_segment(b);
+	redirect(b, family, tcp_port);
+	mark_and_accept(b, EGRESS_MARK);
+	nest_end(b, rule);
+}
+
+/* The rest of TCP that is ours. */
+static void put_segments(struct batch *b, uint8_t family)
+{
+	size_t rule = rule_begin(b, family);
+	comes_from(b, NFT_META_IIFGROUP, BRIDGES, IPPROTO_TCP);
+	has_socket(b, 1);
+	mark_and_accept(b, EGRESS_MARK);
+	nest_end(b, rule);
+}
+
+static void put_datagrams(struct batch *b, uint8_t family, uint16_t udp_port)
+{
+	size_t rule = rule_begin(b, family);
+	comes_from(b, NFT_META_IIFGROUP, BRIDGES, IPPROTO_UDP);
+	redirect(b, family, udp_port);
+	mark_and_accept(b, EGRESS_MARK);
+	nest_end(b, rule);
+}
+
+static int commit(struct batch *b)
 {
 	struct netlink nl;
-	struct batch b;
+	bracket(b, NFNL_MSG_BATCH_END);
 	if (netlink_open(&nl, NETLINK_NETFILTER) < 0)
 		return -1;
+	int sent = netlink_send(&nl, b);
+	int error = errno;
+	netlink_close(&nl);
+	errno = error;
+	return sent;
+}
+
+int nft_open(uint16_t tcp_port, uint16_t udp_port)
+{
+	struct batch b;
 	batch_clear(&b);
 	bracket(&b, NFNL_MSG_BATCH_BEGIN);
-	put_chain(&b);
-	size_t rule = rule_begin(&b);
-	comes_from(&b, NFT_META_IIF, INDEX_EGRESS, IPPROTO_TCP);
-	is_first_segment(&b);
-	redirect(&b, tcp_port);
-	mark_and_accept(&b, EGRESS_MARK);
-	nest_end(&b, rule);
+	put_chain(&b, NFPROTO_IPV4);
+	put_returned(&b, NFPROTO_IPV4, tcp_port);
 
 	if (router.host.s_addr)
 		put_exception(&b, ntohl(router.host.s_addr), UINT32_MAX);
-	rule = rule_begin(&b);
+	size_t rule = rule_begin(&b, NFPROTO_IPV4);
 	comes_from(&b, NFT_META_IIFGROUP, BRIDGES, IPPROTO_TCP);
 	is_first_segment(&b);
 	is_no_query(&b);
@@ -258,29 +312,38 @@ int nft_open(uint16_t tcp_port, uint16_t udp_port)
 
 	put_exception(&b, router.networks->first, UINT32_MAX << (32 - router.networks->bits));
 	put_exception(&b, 0xe0000000, 0xe0000000);
+	put_segments(&b, NFPROTO_IPV4);
 
-	rule = rule_begin(&b);
-	comes_from(&b, NFT_META_IIFGROUP, BRIDGES, IPPROTO_TCP);
-	has_socket(&b, 1);
-	mark_and_accept(&b, EGRESS_MARK);
-	nest_end(&b, rule);
-
-	rule = rule_begin(&b);
+	rule = rule_begin(&b, NFPROTO_IPV4);
 	comes_from(&b, NFT_META_IIFGROUP, BRIDGES, IPPROTO_UDP);
 	has_socket(&b, 0);
 	accept_packet(&b);
 	nest_end(&b, rule);
 
-	rule = rule_begin(&b);
-	comes_from(&b, NFT_META_IIFGROUP, BRIDGES, IPPROTO_UDP);
-	redirect(&b, udp_port);
-	mark_and_accept(&b, EGRESS_MARK);
-	nest_end(&b, rule);
-	bracket(&b, NFNL_MSG_BATCH_END);
+	put_datagrams(&b, NFPROTO_IPV4, udp_port);
+	return commit(&b);
+}
 
-	int sent = netlink_send(&nl, &b);
-	int error = errno;
-	netlink_close(&nl);
-	errno = error;
-	return sent;
+int nft_open_v6(uint16_t tcp_port, uint16_t udp_port)
+{
+	static const struct in6_addr all = {.s6_addr = {[0 ... 15] = 0xff}}, groups = {.s6_addr = {0xff}},
+		links = {.s6_addr = {0xfe, 0x80}}, link_bits = {.s6_addr = {0xff, 0xc0}};
+	struct batch b;
+	batch_clear(&b);
+	bracket(&b, NFNL_MSG_BATCH_BEGIN);
+	put_chain(&b, NFPROTO_IPV6);
+	put_returned(&b, NFPROTO_IPV6, tcp_port);
+	if (!IN6_IS_ADDR_UNSPECIFIED(&router.host_v6))
+		put_exception_v6(&b, &router.host_v6, &all);
+	put_exception_v6(&b, &groups, &groups);
+	put_exception_v6(&b, &links, &link_bits);
+
+	size_t rule = rule_begin(&b, NFPROTO_IPV6);
+	comes_from(&b, NFT_META_IIFGROUP, BRIDGES, IPPROTO_TCP);
+	is_first_segment(&b);
+	mark_and_accept(&b, FIRST_MARK);
+	nest_end(&b, rule);
+	put_segments(&b, NFPROTO_IPV6);
+	put_datagrams(&b, NFPROTO_IPV6, udp_port);
+	return commit(&b);
 }

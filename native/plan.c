@@ -325,6 +325,8 @@ static int read_container(struct plan *plan, const char *key, char *value)
 		network->alias_count++;
 	} else if (!strcmp(key, "address") && network)
 		network->address = value;
+	else if (!strcmp(key, "address-v6") && network)
+		network->address_v6 = value;
 	else if (!strcmp(key, "host-port"))
 		push(&plan->host_ports, value);
 	else if (!strcmp(key, "publish"))

@@ -52,7 +52,7 @@ struct file_step {
 };
 struct key_value { const char *key, *value; };
 /* aliases: first of them in the plan's list */
-struct network_step { const char *id, *address; size_t aliases, alias_count; };
+struct network_step { const char *id, *address, *address_v6; size_t aliases, alias_count; };
 struct publish_step { bool udp; const char *host_ip; uint16_t host_port, container_port; };
 
 enum ns_mode { NS_PRIVATE, NS_HOST, NS_CONTAINER };

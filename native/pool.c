@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include "ip.h"
 #include "loop.h"
 
 #ifndef SIOCGSKNS
@@ -180,7 +181,7 @@ static struct net_slot *slot_make(bool linked, struct fault *f)
 	if (made < 0)
 		fault(f, "network", "namespace", error, "cannot make a container's network namespace");
 	else if (linked)
-		made = link_make(slot, router.networks, (struct in_addr){0}, &inside, f);
+		made = link_make(slot, router.networks, &(struct address_wish){0}, &inside, f);
 	netlink_close(&inside);
 	if (with_ipv6(no_ipv6) < 0 && made == 0)
 		made = fault(f, "network", "disable_ipv6", errno, "cannot make a container's network namespace");
@@ -231,21 +232,28 @@ void pool_expect_links(void)
 	loop_when_idle(refill);
 }
 
-static void evict(struct slots *from, const struct network *network, struct in_addr address)
+static bool has_wanted(const struct net_link *link, const struct address_wish *wish)
+{
+	bool any = !wish->v4.s_addr && IN6_IS_ADDR_UNSPECIFIED(&wish->v6);
+	return any || (wish->v4.s_addr && link->address.s_addr == wish->v4.s_addr) ||
+		(!IN6_IS_ADDR_UNSPECIFIED(&wish->v6) && ip_equal(&link->v6, &wish->v6));
+}
+
+static void evict(struct slots *from, const struct network *network, const struct address_wish *wish)
 {
 	for (unsigned i = from->count; i; i--) {
 		struct net_slot *slot = pop(from);
-		if (slot->home != network || (address.s_addr && slot->links->address.s_addr != address.s_addr))
+		if (slot->home != network || !has_wanted(slot->links, wish))
 			push(from, slot);
 		else
 			slot_drop(slot);
 	}
 }
 
-void pool_evict(struct network *network, struct in_addr address)
+void pool_evict(struct network *network, const struct address_wish *wish)
 {
-	evict(&network->ready, network, address);
-	evict(&resting, network, address);
+	evict(&network->ready, network, wish);
+	evict(&resting, network, wish);
 }
 
 void pool_close(void)
@@ -254,7 +262,7 @@ void pool_close(void)
 	timer_clear(&rest_timer);
 	loop_when_idle(NULL);
 	for (struct network *n = router.networks; n; n = n->next)
-		pool_evict(n, (struct in_addr){0});
+		pool_evict(n, &(struct address_wish){0});
 	while (lonely.count)
 		slot_drop(pop(&lonely));
 }
@@ -285,9 +293,9 @@ struct net_slot *net_take_lonely(struct fault *f)
 	return use(slot);
 }
 
-struct net_slot *net_take_on(struct network *network, const char *address, struct fault *f)
+struct net_slot *net_take_on(struct network *network, const char *address, const char *address_v6, struct fault *f)
 {
-	bool any = !address || !*address;
+	bool any = (!address || !*address) && (!address_v6 || !*address_v6);
 	if (any && network == router.networks)
 		return net_take(f);
 	struct net_slot *slot = any ? pop(&network->ready) : NULL;
@@ -296,7 +304,7 @@ struct net_slot *net_take_on(struct network *network, const char *address, struc
 	slot = net_take_lonely(f);
 	if (!slot)
 		return NULL;
-	if (net_connect(slot, network, address, f) < 0) {
+	if (net_connect(slot, network, address, address_v6, f) < 0) {
 		net_give_back(slot, false);
 		return NULL;
 	}
@@ -337,36 +345,51 @@ static struct net_link *link_to(const struct net_slot *slot, const struct networ
 	return link;
 }
 
-int net_connect(struct net_slot *slot, struct network *network, const char *address, struct fault *f)
+static int read_wish(const struct network *network, const char *address, const char *address_v6, struct address_wish *wish, struct fault *f)
 {
-	struct in_addr wanted = {0};
+	if (address && *address && inet_pton(AF_INET, address, &wish->v4) != 1)
+		return fault(f, "address", address, EINVAL, "an IPv4 address is needed");
+	if (!address_v6 || !*address_v6)
+		return 0;
+	if (inet_pton(AF_INET6, address_v6, &wish->v6) != 1 || IN6_IS_ADDR_UNSPECIFIED(&wish->v6))
+		return fault(f, "address", address_v6, EINVAL, "an IPv6 address is needed");
+	return network->v6.bits ? 0 : fault(f, "address", address_v6, EADDRNOTAVAIL, "the network has no IPv6");
+}
+
+int net_connect(struct net_slot *slot, struct network *network, const char *address, const char *address_v6, struct fault *f)
+{
+	struct address_wish wanted = {0};
 	struct netlink inside = {.fd = -1};
 	int no_ipv6 = -1;
 	if (link_to(slot, network))
 		return fault(f, "network", network->id, EEXIST, "it is connected to this network already");
-	if (address && *address && inet_pton(AF_INET, address, &wanted) != 1)
-		return fault(f, "address", address, EINVAL, "an IPv4 address is needed");
-	if (wanted.s_addr)
-		pool_evict(network, wanted);
+	if (read_wish(network, address, address_v6, &wanted, f) < 0)
+		return -1;
+	bool any = !wanted.v4.s_addr && IN6_IS_ADDR_UNSPECIFIED(&wanted.v6);
+	if (!any)
+		pool_evict(network, &wanted);
 	if (setns(slot->ns, CLONE_NEWNET) < 0)
 		return fault(f, "network", network->id, errno, "cannot enter the container's network namespace");
 	int made = netlink_open(&inside, NETLINK_ROUTE);
 	if (made == 0)
 		made = without_ipv6(&no_ipv6);
 	/* Between networks nothing is passed on, whatever this namespace has inherited; a container that is to do so says it by a sysctl. */
-	if (slot->links && !slot->links->next)
+	if (slot->links && !slot->links->next) {
 		net_sysctl("ipv4/ip_forward", "0");
+		if (network->v6.bits || slot->links->network->v6.bits)
+			net_sysctl("ipv6/conf/all/forwarding", "0");
+	}
 	router_come_back();
 	int error = errno;
 	struct fault full = {0};
 	if (made < 0)
 		made = fault(f, "network", network->id, error, "cannot enter the container's network namespace");
-	else if ((made = link_make(slot, network, wanted, &inside, &full)) < 0) {
+	else if ((made = link_make(slot, network, &wanted, &inside, &full)) < 0) {
 		/* Namespaces that wait for the next containers have addresses, too. */
-		bool is_full = full.error == EADDRINUSE && !wanted.s_addr;
+		bool is_full = full.error == EADDRINUSE && !strcmp(full.subject, network->id);
 		if (is_full)
-			pool_evict(network, wanted);
-		made = is_full ? link_make(slot, network, wanted, &inside, f) : fault(f, full.step, full.subject, full.error, full.message);
+			pool_evict(network, &(struct address_wish){0});
+		made = is_full ? link_make(slot, network, &wanted, &inside, f) : fault(f, full.step, full.subject, full.error, full.message);
 	}
 	if (with_ipv6(no_ipv6) < 0 && made == 0)
 		made = fault(f, "network", "disable_ipv6", errno, NULL);

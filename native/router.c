@@ -261,6 +261,99 @@ static int claim(struct netlink *host, int index, uint32_t network, const uint8_
 	return -1;
 }
 
+/* ---- the uplink's IPv6, once there is a network that has it ---- */
+
+static void put_v6_address(struct batch *b, unsigned index, const struct in6_addr *address)
+{
+	struct ifaddrmsg header = {.ifa_family = AF_INET6, .ifa_prefixlen = 128, .ifa_index = index, .ifa_flags = IFA_F_NODAD};
+	message_begin(b, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &header, sizeof(header));
+	put(b, IFA_LOCAL, address, sizeof(*address));
+	put(b, IFA_ADDRESS, address, sizeof(*address));
+}
+
+static void put_v6_neighbour(struct batch *b, unsigned index, const struct in6_addr *address, const uint8_t mac[MAC_SIZE])
+{
+	struct ndmsg header = {.ndm_family = AF_INET6, .ndm_ifindex = (int)index, .ndm_state = NUD_PERMANENT};
+	message_begin(b, RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, &header, sizeof(header));
+	put(b, NDA_DST, address, sizeof(*address));
+	put(b, NDA_LLADDR, mac, MAC_SIZE);
+}
+
+/* Our end, as the host knows it: it is no address of ours, packets for it are for what is behind us. */
+static struct in6_addr uplink_v6(void)
+{
+	struct in6_addr ours = router.host_v6;
+	ours.s6_addr[15]++;
+	return ours;
+}
+
+/* In the host's namespace, through a socket of it. */
+static int ask_host(struct batch *b)
+{
+	struct netlink host = {.fd = host_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)};
+	int done = host.fd < 0 ? -1 : netlink_send(&host, b), error = errno;
+	netlink_close(&host);
+	errno = error;
+	return done;
+}
+
+int router_open_v6(const struct in6_addr *site)
+{
+	struct batch b;
+	struct in6_addr nobody = {0};
+	if (!router.host.s_addr)
+		return -1;
+	if (!IN6_IS_ADDR_UNSPECIFIED(&router.host_v6))
+		return 0;
+	router.host_v6 = *site;
+	router.host_v6.s6_addr[15] = 1;
+	struct in6_addr ours = uplink_v6();
+	batch_clear(&b);
+	put_v6_address(&b, (unsigned)router.host_link, &router.host_v6);
+	put_v6_neighbour(&b, (unsigned)router.host_link, &ours, router.uplink_mac);
+	struct rtmsg route = {
+		.rtm_family = AF_INET6, .rtm_dst_len = 128, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC, .rtm_type = RTN_UNICAST,
+	};
+	/* Refused where the host has IPv6 switched off: then it has no route to the containers' IPv6 addresses. */
+	if (ask_host(&b) == 0 && link_without_advertisements("uplink") == 0) {
+		put_v6_neighbour(&b, INDEX_UPLINK, &router.host_v6, router.host_mac);
+		message_begin(&b, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &route, sizeof(route));
+		put(&b, RTA_DST, &router.host_v6, sizeof(router.host_v6));
+		put_u32(&b, RTA_OIF, INDEX_UPLINK);
+		if (netlink_send(&router.rtnl, &b) == 0)
+			return 0;
+	}
+	router.host_v6 = nobody;
+	return -1;
+}
+
+static int route_v6(const struct subnet_v6 *subnet, bool add)
+{
+	struct batch b;
+	struct in6_addr ours = uplink_v6();
+	struct rtmsg route = {
+		.rtm_family = AF_INET6, .rtm_dst_len = (unsigned char)subnet->bits, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC,
+		.rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST, .rtm_flags = RTNH_F_ONLINK,
+	};
+	batch_clear(&b);
+	message_begin(&b, add ? RTM_NEWROUTE : RTM_DELROUTE, NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0), &route, sizeof(route));
+	put(&b, RTA_DST, &subnet->first, sizeof(subnet->first));
+	put(&b, RTA_GATEWAY, &ours, sizeof(ours));
+	put(&b, RTA_PREFSRC, &router.host_v6, sizeof(router.host_v6));
+	put_u32(&b, RTA_OIF, (uint32_t)router.host_link);
+	return ask_host(&b);
+}
+
+int router_claim_v6(const struct subnet_v6 *subnet)
+{
+	return route_v6(subnet, true);
+}
+
+void router_unclaim_v6(const struct subnet_v6 *subnet)
+{
+	route_v6(subnet, false);
+}
+
 static int open_in(int ns, struct netlink *nl)
 {
 	if (setns(ns, CLONE_NEWNET) < 0)
@@ -287,7 +380,7 @@ static void remove_link(struct netlink *nl, int index)
 static int settle(bool rooted, int hostns, uint32_t *subnet, char *why, size_t why_size)
 {
 	subnets_look();
-	uint8_t host_mac[MAC_SIZE], our_mac[MAC_SIZE];
+	uint8_t *host_mac = router.host_mac, *our_mac = router.uplink_mac;
 	struct netlink host = {.fd = -1};
 	char name[IFNAMSIZ] = "";
 	int index = -1;
@@ -398,8 +491,11 @@ void net_close(void)
 	discard_close();
 	host_access_close();
 	impair_close();
+	v6_close();
 	netlink_close(&router.rtnl);
 	if (router.ns >= 0)
 		close(router.ns);
 	router.ns = -1;
+	router.host.s_addr = 0;
+	memset(&router.host_v6, 0, sizeof(router.host_v6));
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include "host.h"
+#include "ip.h"
 
 /* Seldom used at homes, in offices, by Docker's defaults or by clouds. */
 static const struct { uint32_t first; unsigned bits; } ranges[] = {
@@ -61,22 +62,27 @@ static void remember_route(const struct nlmsghdr *message, void *context)
 
 /* All but the default one, asked for through a socket of the host's namespace (rootless, too: reading is free). Without an answer
  * no candidate is ruled out. */
-void subnets_look(void)
+static void look(uint8_t family, void (*each)(const struct nlmsghdr *, void *), unsigned *count)
 {
-	routes.count = 0;
 	struct netlink host = {.fd = host_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)};
 	if (host.fd < 0)
 		return;
 	struct batch batch;
 	for (int attempt = 0; attempt < 3; attempt++) {
-		routes.count = 0;
+		*count = 0;
 		batch_clear(&batch);
-		struct rtmsg all = {.rtm_family = AF_INET};
+		struct rtmsg all = {.rtm_family = family};
 		message_begin(&batch, RTM_GETROUTE, NLM_F_DUMP, &all, sizeof(all));
-		if (netlink_ask(&host, &batch, remember_route, NULL) == 0 || errno != EINTR)
+		if (netlink_ask(&host, &batch, each, NULL) == 0 || errno != EINTR)
 			break;
 	}
 	netlink_close(&host);
+}
+
+void subnets_look(void)
+{
+	routes.count = 0;
+	look(AF_INET, remember_route, &routes.count);
 }
 
 bool subnet_is_free(uint32_t first, unsigned bits)
@@ -87,6 +93,42 @@ bool subnet_is_free(uint32_t first, unsigned bits)
 			return false;
 	for (const struct network *n = router.networks; n; n = n->next)
 		if (n->first <= last && first <= n->first + (UINT32_MAX >> n->bits))
+			return false;
+	return true;
+}
+
+/* ---- IPv6 ---- */
+
+static struct { struct { struct in6_addr first; unsigned bits; } list[MAX_ROUTES]; unsigned count; } routes_v6;
+
+static void remember_route_v6(const struct nlmsghdr *message, void *context)
+{
+	(void)context;
+	const struct rtmsg *route = NLMSG_DATA(message);
+	const struct nlattr *found[RTA_MAX + 1];
+	/* Up to 3 bits: everything, or everything global, as VPN clients write a default route. */
+	if (message->nlmsg_type != RTM_NEWROUTE || route->rtm_family != AF_INET6 || route->rtm_dst_len <= 3 || routes_v6.count == MAX_ROUTES)
+		return;
+	attributes(message, sizeof(*route), found, RTA_MAX);
+	if (!found[RTA_DST] || found[RTA_DST]->nla_len < NLA_HDRLEN + sizeof(struct in6_addr))
+		return;
+	memcpy(&routes_v6.list[routes_v6.count].first, (const char *)found[RTA_DST] + NLA_HDRLEN, sizeof(struct in6_addr));
+	routes_v6.list[routes_v6.count++].bits = route->rtm_dst_len;
+}
+
+void subnets_look_v6(void)
+{
+	routes_v6.count = 0;
+	look(AF_INET6, remember_route_v6, &routes_v6.count);
+}
+
+bool subnet_is_free_v6(const struct in6_addr *first, unsigned bits)
+{
+	for (unsigned i = 0; i < routes_v6.count; i++)
+		if (ip_shares(first, &routes_v6.list[i].first, bits < routes_v6.list[i].bits ? bits : routes_v6.list[i].bits))
+			return false;
+	for (const struct network *n = router.networks; n; n = n->next)
+		if (n->v6.bits && ip_shares(first, &n->v6.first, bits < n->v6.bits ? bits : n->v6.bits))
 			return false;
 	return true;
 }

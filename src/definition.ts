@@ -41,6 +41,7 @@ export interface Definition {
     readonly network: Network | StartedNetwork
     readonly aliases: readonly string[]
     readonly ipAddress?: string
+    readonly ipv6Address?: string
   }[]
   readonly aliases: readonly string[]
   readonly networkMode: string | undefined

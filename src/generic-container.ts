@@ -47,7 +47,7 @@ import { callHook, checkHooks, type Hooks } from './hooks.js'
 import { hostPorts } from './host-ports.js'
 import type { ImageSubstitution } from './image-substitution.js'
 import { checkMigration, type Migration, runMigrations, type SqlRunner } from './migrations.js'
-import { isSameNetwork, Network, StartedNetwork } from './network.js'
+import { isSameNetwork, Network, type NetworkPlace, StartedNetwork } from './network.js'
 import { takeFromPool } from './pool.js'
 import { type PortWithOptionalBinding, portToExpose } from './ports.js'
 import type { Preparable } from './preparation-options.js'
@@ -493,7 +493,7 @@ export class GenericContainer implements TestContainer {
    */
   withNetwork(
     network: StartedNetwork | Network,
-    { aliases = [], ipAddress }: { readonly aliases?: readonly string[]; readonly ipAddress?: string } = {},
+    { aliases = [], ipAddress, ipv6Address }: NetworkPlace = {},
   ): this {
     if (!(network instanceof StartedNetwork || network instanceof Network)) {
       refuse('network', network, 'expected a network that was started', 'await new Network().start()')
@@ -502,6 +502,7 @@ export class GenericContainer implements TestContainer {
       network,
       aliases: texts(aliases, 'network.aliases'),
       ...(ipAddress === undefined ? {} : { ipAddress: text(ipAddress, 'network.ipAddress') }),
+      ...(ipv6Address === undefined ? {} : { ipv6Address: text(ipv6Address, 'network.ipv6Address') }),
     }
     const others = this.definition.networks.filter((other) => !isSameNetwork(other.network, network))
     return this.with({ networks: [...others, attachment] })

@@ -35,6 +35,7 @@ export type { LogEntry, LogOptions as EngineLogOptions, LogTextOptions } from '.
 export type {
   ConnectOptions,
   Network as EngineNetwork,
+  NetworkIpv6Options,
   NetworkOptions as EngineNetworkOptions,
   Networks,
 } from './engine/networks.js'
@@ -64,7 +65,7 @@ export type { Hooks } from './hooks.js'
 export { TestContainers } from './host-ports.js'
 export { ImageName } from './image-name.js'
 export { type ImageSubstitution, substituteImages } from './image-substitution.js'
-export { Network, StartedNetwork, StoppedNetwork } from './network.js'
+export { Network, type NetworkPlace, StartedNetwork, StoppedNetwork } from './network.js'
 export type { PortWithBinding, PortWithOptionalBinding } from './ports.js'
 export { type ImagePullPolicy, type LocalImage, PullPolicy } from './pull-policy.js'
 export { startAll } from './start-all.js'

@@ -7,11 +7,14 @@ import { MayflyError } from './engine/errors.js'
 import { boolean, type Check, optional, refuse, sparse, string } from './engine/launch/check.js'
 import type { StartedTestContainer } from './started-container.js'
 
+const ipv6Shape = sparse({ subnet: optional(string), gateway: optional(string), ipRange: optional(string) })
+
 const shape = sparse({
   name: optional(string),
   subnet: optional(string),
   gateway: optional(string),
   ipRange: optional(string),
+  ipv6: optional((value, field) => (typeof value === 'boolean' ? value : ipv6Shape(value, field))),
   internal: optional(boolean),
   labels: optional(textsByName),
 }) as Check<NetworkOptions>
@@ -21,6 +24,16 @@ export interface NetworkStartOptions {
   readonly signal?: AbortSignal
   /** One that is shared by `shareContainers`: containers can be on both. */
   readonly beside?: StartedNetwork
+}
+
+/** A container's place on a network. */
+export interface NetworkPlace {
+  /** Names under which the containers of that network find it, besides its own. */
+  readonly aliases?: readonly string[]
+  /** A certain address of the subnet. @default a free one */
+  readonly ipAddress?: string
+  /** A certain address of the IPv6 subnet. @default a free one, if the network has IPv6 */
+  readonly ipv6Address?: string
 }
 
 /**
@@ -83,6 +96,11 @@ export class StartedNetwork implements AsyncDisposable {
     return this.network.subnet
   }
 
+  /** Such as `fd00:5::/64`; '' where it has no IPv6. */
+  getIpv6Subnet(): string {
+    return this.network.ipv6Subnet
+  }
+
   /**
    * Adds a running container, under its name and these.
    *
@@ -90,10 +108,14 @@ export class StartedNetwork implements AsyncDisposable {
    */
   async connect(
     container: StartedTestContainer,
-    { aliases = [], ipAddress }: { readonly aliases?: readonly string[]; readonly ipAddress?: string } = {},
+    { aliases = [], ipAddress, ipv6Address }: NetworkPlace = {},
   ): Promise<void> {
     this.requireBeside(container)
-    await this.network.connect(container.getId(), { aliases, ...(ipAddress === undefined ? {} : { ipAddress }) })
+    await this.network.connect(container.getId(), {
+      aliases,
+      ...(ipAddress === undefined ? {} : { ipAddress }),
+      ...(ipv6Address === undefined ? {} : { ipv6Address }),
+    })
   }
 
   /** Takes a container off it. */

@@ -437,6 +437,11 @@ export class StartedTestContainer implements AsyncDisposable {
     return this.network(networkName).ipAddress
   }
 
+  /** Its IPv6 address on that network, '' if the network has no IPv6. Throws INVALID_OPTION for a network that it is not on. */
+  getIpv6Address(networkName: string): string {
+    return this.network(networkName).ipv6Address
+  }
+
   private network(name: string): Inspection['networks'][number] {
     const { networks } = this.running.inspection
     const found = networks.find((network) => network.name === name)

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
+#include "ip.h"
 #include "net.h"
 #include "router.h"
 
@@ -20,6 +21,14 @@ struct network *network_of(struct in_addr address)
 	uint32_t third = ntohl(address.s_addr) >> 8;
 
 	return third == 0x0a0000 ? &wide : third == 0x0a0001 ? &closed : NULL;
+}
+
+/* fd00:1::/64 is a part of the first one. */
+struct network *network_at(const struct in6_addr *address)
+{
+	static const struct in6_addr first = { .s6_addr = { 0xfd, 0x00, 0x00, 0x01 } };
+
+	return ip_is_v4(address) ? network_of(ip_v4(address)) : ip_shares(address, &first, 64) ? &wide : NULL;
 }
 
 const struct net_slot *slot_of(struct in_addr address)
@@ -47,15 +56,17 @@ static void fill(void)
 {
 	static char long_name[255];
 
+	struct in6_addr v6 = { .s6_addr = { 0xfd, 0x00, 0x00, 0x01, [15] = 3 } };
+
 	memset(long_name, 'n', sizeof(long_name) - 1);
 	for (size_t i = 63; i < sizeof(long_name) - 1; i += 64)
 		long_name[i] = '.';
-	names_add(&wide, "db", ip(0x0a000003));
-	names_add(&wide, "db.internal", ip(0x0a000003));
-	names_add(&wide, long_name, ip(0x0a000004));
-	names_add(&closed, "db", ip(0x0a000103));
+	names_add(&wide, "db", ip(0x0a000003), &v6);
+	names_add(&wide, "db.internal", ip(0x0a000003), &v6);
+	names_add(&wide, long_name, ip(0x0a000004), NULL);
+	names_add(&closed, "db", ip(0x0a000103), NULL);
 	for (uint32_t i = 0; i < 100; i++)
-		names_add(&wide, "many", ip(0x0a000010 + i));
+		names_add(&wide, "many", ip(0x0a000010 + i), i % 2 ? &v6 : NULL);
 }
 
 /* -- the checks ------------------------------------------------------------------------------------------------------------ */

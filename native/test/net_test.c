@@ -941,7 +941,7 @@ static void test_names(struct net_slot *slot)
 	char reverse[64];
 	uint32_t ip = ntohl(mine.s_addr);
 	snprintf(reverse, sizeof(reverse), "%u.%u.%u.%u.in-addr.arpa", ip & 255, ip >> 8 & 255, ip >> 16 & 255, ip >> 24);
-	expect(names_add(slot, "db", mine) == 0 && names_add(slot, "db.example", mine) == 0);
+	expect(names_add(slot, "db", mine, NULL) == 0 && names_add(slot, "db.example", mine, NULL) == 0);
 	for (int tcp = 0; tcp < 2; tcp++) {
 		struct question q = {router.gateway, "dB", 1, tcp};
 		expect_equal(run(ns, ask, &q), 1);
@@ -1037,7 +1037,7 @@ static void test_between(struct net_slot *one, struct net_slot *other)
 static struct net_slot *on(struct network *network, const char *address)
 {
 	struct fault f = {0};
-	struct net_slot *slot = net_take_on(network, address, &f);
+	struct net_slot *slot = net_take_on(network, address, NULL, &f);
 	must(slot, f.message);
 	return slot;
 }
@@ -1099,7 +1099,7 @@ static void test_faults(struct network *a, struct network *b)
 	must(net_impair(server, NULL, &(struct net_impairment){.loss = 100000}, &f) == 0, f.message);
 	expect_equal(between(near, address), 0);
 	/* The rules hold on a network that it joins later; the peer of one goes, and frames that wait go with their link. */
-	must(net_connect(server, b, NULL, &f) == 0, f.message);
+	must(net_connect(server, b, NULL, NULL, &f) == 0, f.message);
 	must(net_impair(server, near, &(struct net_impairment){.delay_us = 2000000}, &f) == 0, f.message);
 	pid_t late = fork();
 	if (late == 0) {
@@ -1109,7 +1109,7 @@ static void test_faults(struct network *a, struct network *b)
 	let_pass(100);
 	stop(late);
 	net_give_back(near, false);
-	must(net_disconnect(server, a, &f) == 0 && net_connect(server, a, NULL, &f) == 0, f.message);
+	must(net_disconnect(server, a, &f) == 0 && net_connect(server, a, NULL, NULL, &f) == 0, f.message);
 	expect_equal(between(other, address_on(server, a)), 0);
 	net_heal(server);
 	expect_equal(between(other, address_on(server, a)), 0);
@@ -1146,20 +1146,20 @@ static void test_wishes(void)
 	expect(network_gateway(n).s_addr == inet_addr("10.78.0.14"));
 	struct net_slot *slots[4];
 	for (int i = 0; i < 4; i++) {
-		must((slots[i] = net_take_on(n, NULL, &f)), f.message);
+		must((slots[i] = net_take_on(n, NULL, NULL, &f)), f.message);
 		expect((ntohl(net_slot_address(slots[i]).s_addr) & ~3u) == 0x0a4e0004);
 	}
-	expect(!net_take_on(n, NULL, &f) && f.error == EADDRINUSE);
+	expect(!net_take_on(n, NULL, NULL, &f) && f.error == EADDRINUSE);
 	f = (struct fault){0};
-	expect(!net_take_on(n, "10.78.0.14", &f) && f.error == EADDRNOTAVAIL);
+	expect(!net_take_on(n, "10.78.0.14", NULL, &f) && f.error == EADDRNOTAVAIL);
 	f = (struct fault){0};
-	struct net_slot *outside = net_take_on(n, "10.78.0.1", &f);
+	struct net_slot *outside = net_take_on(n, "10.78.0.1", NULL, &f);
 	must(outside, f.message);
 	net_give_back(outside, false);
 	/* One that waits to be used again holds an address, which goes to who needs it. */
 	net_give_back(slots[0], false);
 	slots[0] = net_take_lonely(&f);
-	must(slots[0] && net_connect(slots[0], n, NULL, &f) == 0, f.message);
+	must(slots[0] && net_connect(slots[0], n, NULL, NULL, &f) == 0, f.message);
 	for (int i = 0; i < 4; i++)
 		net_give_back(slots[i], false);
 	expect(network_remove(n, &f) == 0);
@@ -1170,7 +1170,7 @@ static void test_isolation(struct network *a, struct network *b, struct network 
 {
 	struct fault f = {0};
 	struct net_slot *one = on(a, NULL), *other = on(b, "10.77.0.9"), *both = net_take(&f), *inside = on(inner, NULL), *plain = net_take(&f);
-	must(net_connect(both, a, NULL, &f) == 0, f.message);
+	must(net_connect(both, a, NULL, NULL, &f) == 0, f.message);
 	expect_equal(ntohl(net_slot_address(other).s_addr), 0x0a4d0009);
 	struct net_slot *all[] = {one, other, both, inside, plain};
 	pid_t servers[5];
@@ -1239,17 +1239,17 @@ static void test_isolation(struct network *a, struct network *b, struct network 
 	}
 
 	/* The same link twice, an address twice, one that is none; a link less. */
-	expect(net_connect(one, a, NULL, &f) < 0 && f.error == EEXIST);
+	expect(net_connect(one, a, NULL, NULL, &f) < 0 && f.error == EEXIST);
 	f = (struct fault){0};
-	expect(net_connect(one, b, "10.77.0.9", &f) < 0 && f.error == EADDRINUSE);
+	expect(net_connect(one, b, "10.77.0.9", NULL, &f) < 0 && f.error == EADDRINUSE);
 	f = (struct fault){0};
-	expect(net_connect(one, b, "10.77.0.1", &f) < 0 && f.error == EADDRNOTAVAIL);
+	expect(net_connect(one, b, "10.77.0.1", NULL, &f) < 0 && f.error == EADDRNOTAVAIL);
 	f = (struct fault){0};
-	expect(net_connect(one, b, "10.78.0.9", &f) < 0 && f.error == EADDRNOTAVAIL);
+	expect(net_connect(one, b, "10.78.0.9", NULL, &f) < 0 && f.error == EADDRNOTAVAIL);
 	f = (struct fault){0};
 	expect(network_remove(a, &f) < 0 && f.error == EBUSY);
 	f = (struct fault){0};
-	must(net_connect(one, b, NULL, &f) == 0, f.message);
+	must(net_connect(one, b, NULL, NULL, &f) == 0, f.message);
 	expect_equal(between(one, net_slot_address(other)), 0);
 	expect_equal(between(other, address_on(one, b)), 0);
 	/* The way out moves to the link that is left. */
@@ -1267,13 +1267,13 @@ static void test_names_on_networks(struct network *a, struct network *b, struct 
 {
 	struct fault f = {0};
 	struct net_slot *one = on(a, NULL), *two = on(a, NULL), *other = on(b, NULL), *inside = on(inner, NULL), *plain = net_take(&f);
-	must(net_connect(plain, a, NULL, &f) == 0, f.message);
-	names_add(one, "db", address_on(one, a));
-	names_add(two, "db", address_on(two, a));
-	names_add(other, "db", address_on(other, b));
-	names_add(inside, "self", address_on(inside, inner));
-	names_add(plain, "plain", address_on(plain, router.networks));
-	names_add(plain, "plain", address_on(plain, a));
+	must(net_connect(plain, a, NULL, NULL, &f) == 0, f.message);
+	names_add(one, "db", address_on(one, a), NULL);
+	names_add(two, "db", address_on(two, a), NULL);
+	names_add(other, "db", address_on(other, b), NULL);
+	names_add(inside, "self", address_on(inside, inner), NULL);
+	names_add(plain, "plain", address_on(plain, router.networks), NULL);
+	names_add(plain, "plain", address_on(plain, a), NULL);
 	struct question q = {network_gateway(a), "db", 1, false};
 	expect_equal(run(net_slot_ns(one), ask, &q), 2);
 	long last = board->counter;
@@ -1420,7 +1420,7 @@ static void test_networks(bool has_egress)
 		struct net_slot *slot = on(b, NULL);
 		start = seconds();
 		for (int i = 0; i < 50; i++)
-			must(net_connect(slot, router.networks, NULL, &f) == 0 && net_disconnect(slot, router.networks, &f) == 0, f.message);
+			must(net_connect(slot, router.networks, NULL, NULL, &f) == 0 && net_disconnect(slot, router.networks, &f) == 0, f.message);
 		printf("link to one more network: %.2f ms made and removed\n", (seconds() - start) / 50 * 1e3);
 		net_give_back(slot, false);
 		must(network_remove(b, &f) == 0, f.message);

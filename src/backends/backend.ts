@@ -34,6 +34,8 @@ export interface NetworkAttachment {
   readonly aliases: readonly string[]
   /** A certain address of the network's subnet. @default a free one */
   readonly ipAddress?: string
+  /** A certain address of the network's IPv6 subnet. @default a free one, if the network has IPv6 */
+  readonly ipv6Address?: string
 }
 
 /** A directory of the container that comes from elsewhere. Targets are absolute and made when missing. */
@@ -178,6 +180,8 @@ export interface NetworkOptions {
   readonly gateway?: string
   /** Part of the subnet from which containers get addresses. @default all of it */
   readonly ipRange?: string
+  /** An IPv6 subnet beside the IPv4 one: one that is given, with its gateway and range, or a free one below fd00::/8. @default false */
+  readonly ipv6?: boolean | { readonly subnet?: string; readonly gateway?: string; readonly ipRange?: string }
   /** No way out of it, and none in but published ports. @default false */
   readonly internal?: boolean
   readonly labels?: Readonly<Record<string, string>>
@@ -196,10 +200,12 @@ export interface BackendNetwork {
   readonly name: string
   /** '' where the backend does not say. */
   readonly subnet: string
+  /** '' on a network without IPv6. */
+  readonly ipv6Subnet: string
   /** Adds a running container. */
   connect(
     container: string,
-    attachment: { readonly aliases: readonly string[]; readonly ipAddress?: string },
+    attachment: { readonly aliases: readonly string[]; readonly ipAddress?: string; readonly ipv6Address?: string },
   ): Promise<void>
   /** Takes a container off it. */
   disconnect(container: string): Promise<void>
@@ -246,6 +252,9 @@ export interface Inspection {
     readonly name: string
     readonly ipAddress: string
     readonly gateway: string
+    /** Both '' on a network without IPv6. */
+    readonly ipv6Address: string
+    readonly ipv6Gateway: string
   }[]
 }
 

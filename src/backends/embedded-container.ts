@@ -114,6 +114,8 @@ export class EmbeddedContainer implements BackendContainer {
         name: this.#engine.networks.get(one.network).name,
         ipAddress: one.address,
         gateway: one.gateway,
+        ipv6Address: one.ipv6?.address ?? '',
+        ipv6Gateway: one.ipv6?.gateway ?? '',
       })),
     }
   }

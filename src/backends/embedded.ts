@@ -1,7 +1,7 @@
 /** The backend on mayfly's own engine: containers are children of this process, images lie in the store. */
 
 import { Engine, type EngineOptions } from '../engine/engine.js'
-import type { Network } from '../engine/networks.js'
+import type { ConnectOptions, Network } from '../engine/networks.js'
 import type { ContainerOptions, Mount, Snapshot } from '../engine/options.js'
 import type {
   Backend,
@@ -123,10 +123,12 @@ class EmbeddedNetwork implements BackendNetwork {
     return this.#network.subnet
   }
 
+  get ipv6Subnet(): string {
+    return this.#network.ipv6?.subnet ?? ''
+  }
+
   connect(container: string, attachment: Omit<NetworkAttachment, 'network'>): Promise<void> {
-    const { aliases, ipAddress } = attachment
-    const options = { aliases, ...(ipAddress === undefined ? {} : { address: ipAddress }) }
-    return this.#engine.networks.connect(container, this.id, options)
+    return this.#engine.networks.connect(container, this.id, toPlace(attachment))
   }
 
   disconnect(container: string): Promise<void> {
@@ -135,6 +137,14 @@ class EmbeddedNetwork implements BackendNetwork {
 
   remove(): Promise<void> {
     return this.#network.remove()
+  }
+}
+
+function toPlace({ aliases, ipAddress, ipv6Address }: Omit<NetworkAttachment, 'network'>): ConnectOptions {
+  return {
+    aliases,
+    ...(ipAddress === undefined ? {} : { address: ipAddress }),
+    ...(ipv6Address === undefined ? {} : { ipv6Address }),
   }
 }
 
@@ -167,11 +177,7 @@ function toOptions(spec: ContainerSpec): {
     tmpfs: Object.fromEntries(tmpfs.map(({ target, options = '' }) => [target, options])),
     ports: networkMode === undefined || networkMode === DEFAULT_NETWORK ? spec.ports : undefined,
     network: networkMode as ContainerOptions['network'],
-    networks: networks.map(({ network, aliases, ipAddress }) => ({
-      network,
-      aliases,
-      ...(ipAddress === undefined ? {} : { address: ipAddress }),
-    })),
+    networks: networks.map(({ network, ...rest }) => ({ network, ...toPlace(rest) })),
     // Containers without a network of their own are on the common one, where names are answered too.
     networkAliases: networks.length === 0 ? spec.aliases : undefined,
     volumesFrom: spec.volumesFrom,

@@ -1,8 +1,9 @@
 /** Networks of a session: containers on one find each other by name, containers of two do not reach each other. */
 
+import { isIP } from 'node:net'
 import { MayflyError } from './errors.js'
 import { newId } from './ids.js'
-import { address, DEFAULT_NETWORK, domain, referenceName } from './launch/attachment.js'
+import { DEFAULT_NETWORK, domain, ipv4Address, ipv6Address, referenceName } from './launch/attachment.js'
 import {
   boolean,
   type Check,
@@ -33,11 +34,26 @@ export interface NetworkOptions {
   readonly gateway?: string
   /** Part of the subnet from which containers get addresses, such as `10.5.0.128/25`. Others of it can be asked for. @default all of it */
   readonly ipRange?: string
-  /** Not possible: networks have IPv4 addresses only. Published ports are reached over IPv6 too. @default false */
-  readonly ipv6?: boolean
+  /**
+   * An IPv6 subnet beside the IPv4 one: containers have an address of each family. Published ports are reached over the host's IPv6 in
+   * any case.
+   *
+   * @default false
+   */
+  readonly ipv6?: boolean | NetworkIpv6Options
   /** Only `bridge`. @default 'bridge' */
   readonly driver?: string
   readonly labels?: Readonly<Record<string, string>>
+}
+
+/** The IPv6 part of a network to be made. */
+export interface NetworkIpv6Options {
+  /** From /16 to /126, such as `fd00:5::/64`. @default a free /64 below fd00::/8, of 40 random bits for all of the engine's (RFC 4193) */
+  readonly subnet?: string
+  /** The router's address, of the subnet, which must be given too. @default its first but one */
+  readonly gateway?: string
+  /** Part of the subnet from which containers get addresses, such as `fd00:5::1:0/112`. Others of it can be asked for. @default all of it */
+  readonly ipRange?: string
 }
 
 /** How a container is known on a network. */
@@ -46,6 +62,8 @@ export interface ConnectOptions {
   readonly aliases?: readonly string[]
   /** A certain address of the subnet. @default a free one */
   readonly address?: string
+  /** A certain address of the IPv6 subnet. @default a free one, if the network has IPv6 */
+  readonly ipv6Address?: string
 }
 
 /** A network. It lives until `remove()` or the end of the engine. */
@@ -57,6 +75,8 @@ export interface Network extends AsyncDisposable {
   readonly subnet: string
   /** The router's address on it, and the name server's. */
   readonly gateway: string
+  /** Its IPv6 part, or null. The name server answers on the IPv4 gateway, for both families. */
+  readonly ipv6: { readonly subnet: string; readonly gateway: string } | null
   readonly internal: boolean
   readonly labels: Readonly<Record<string, string>>
   readonly createdAt: Date
@@ -76,8 +96,21 @@ const SUBNET = /^\d{1,3}(\.\d{1,3}){3}\/\d{1,2}$/
 
 const subnet: Check<string> = (value, field) =>
   string(value, field).includes(':')
-    ? refuse(field, value, 'networks have IPv4 addresses only', 'such as 10.5.0.0/24', 'NOT_SUPPORTED')
+    ? refuse(field, value, 'expected an IPv4 subnet such as 10.5.0.0/24', 'ipv6: { subnet } is for an IPv6 one')
     : pattern('an IPv4 subnet such as 10.5.0.0/24', SUBNET)(value, field)
+
+const ipv6Subnet: Check<string> = (value, field) => {
+  const [first = '', bits = '', ...rest] = string(value, field).split('/')
+  return isIP(first) === 6 && !first.includes('%') && /^\d{1,3}$/.test(bits) && rest.length === 0
+    ? string(value, field)
+    : refuse(field, value, 'expected an IPv6 subnet such as fd00:5::/64')
+}
+
+const ipv6Shape = shape({
+  subnet: optional(ipv6Subnet),
+  gateway: optional(ipv6Address),
+  ipRange: optional(ipv6Subnet),
+})
 
 const optionsShape = shape({
   name: optional((value, field) => {
@@ -86,13 +119,12 @@ const optionsShape = shape({
   }),
   internal: defaulted(boolean, false),
   subnet: optional(subnet),
-  gateway: optional(address),
+  gateway: optional(ipv4Address),
   ipRange: optional(subnet),
-  ipv6: defaulted(
-    (value, field) =>
-      boolean(value, field) && refuse(field, true, 'networks have IPv4 addresses only', undefined, 'NOT_SUPPORTED'),
-    false,
-  ),
+  ipv6: defaulted((value, field) => {
+    if (value === false) return undefined
+    return ipv6Shape(value === true ? {} : value, field)
+  }, undefined),
   driver: defaulted(
     (value, field) =>
       string(value, field) === 'bridge'
@@ -105,7 +137,8 @@ const optionsShape = shape({
 
 const connectShape = shape({
   aliases: defaulted((value: unknown, field: string) => aliasList(value, field), Object.freeze([])),
-  address: optional(address),
+  address: optional(ipv4Address),
+  ipv6Address: optional(ipv6Address),
 })
 
 function aliasList(value: unknown, field: string): readonly string[] {
@@ -153,16 +186,13 @@ export class Networks {
    * Makes a network.
    *
    * Throws NAME_TAKEN, SUBNET_IN_USE when the subnet overlaps a route of the host or another network, INVALID_OPTION, and
-   * NOT_SUPPORTED where the engine has no network, for IPv6 and for other drivers.
+   * NOT_SUPPORTED where the engine has no network, for IPv6 where the kernel has none, and for other drivers.
    */
   async create(options: NetworkOptions = {}, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Network> {
     signal?.throwIfAborted()
     const { name, ...rest } = optionsShape(options, 'network')
-    for (const field of ['gateway', 'ipRange'] as const) {
-      if (rest[field] !== undefined && rest.subnet === undefined) {
-        refuse(`network.${field}`, rest[field], 'needs a subnet beside it')
-      }
-    }
+    needSubnet(rest, 'network')
+    if (rest.ipv6) needSubnet(rest.ipv6, 'network.ipv6')
     const id = newId()
     const complete = { ...rest, name: name ?? id.slice(0, 12) }
     if (this.#names.has(complete.name)) {
@@ -170,10 +200,8 @@ export class Networks {
       throw new MayflyError('NAME_TAKEN', message, { field: 'name', value: complete.name })
     }
     this.#names.set(complete.name, id) // at once: nobody may take it in the meantime
-    const words = ['network', id, 'internal', complete.internal ? '1' : '0']
-    if (complete.subnet !== undefined) words.push('subnet', complete.subnet)
-    if (complete.gateway !== undefined) words.push('gateway', complete.gateway)
-    if (complete.ipRange !== undefined) words.push('range', complete.ipRange)
+    const words = ['network', id, 'internal', complete.internal ? '1' : '0', ...rangeWords(complete, '')]
+    if (complete.ipv6) words.push('ipv6', '1', ...rangeWords(complete.ipv6, '-v6'))
     try {
       const reply = await this.#context.session.request('network-create', words)
       if (!reply.ok) throw refusalError(reply, { verb: 'make network', container: complete.name })
@@ -220,12 +248,13 @@ export class Networks {
    */
   async connect(container: string, network: string, options: ConnectOptions = {}): Promise<void> {
     const { id } = this.get(network)
-    const { aliases, address: wanted } = connectShape(options, 'options')
+    const { aliases, address, ipv6Address } = connectShape(options, 'options')
     const words = [
       'network',
       id,
       ...aliases.flatMap((alias) => ['alias', alias]),
-      ...(wanted ? ['address', wanted] : []),
+      ...(address ? ['address', address] : []),
+      ...(ipv6Address ? ['address-v6', ipv6Address] : []),
     ]
     await this.#change('connect', container, words, network)
   }
@@ -255,7 +284,7 @@ export class Networks {
   #add(
     id: string,
     { name, internal, labels }: { name: string; internal: boolean; labels: Readonly<Record<string, string>> },
-    { subnet, gateway }: { readonly subnet: string; readonly gateway: string },
+    { subnet, gateway, ipv6 }: Omit<NetworkReply, 'ok'>,
   ): Network {
     const remove = () => this.#remove(known)
     const lives = () => this.#context.lives()
@@ -264,6 +293,7 @@ export class Networks {
       name,
       subnet,
       gateway,
+      ipv6: ipv6 ? Object.freeze(ipv6) : null,
       internal,
       labels,
       createdAt: new Date(),
@@ -296,6 +326,25 @@ export class Networks {
     this.#byId.delete(id)
     this.#names.delete(name)
   }
+}
+
+interface Range {
+  readonly subnet: string | undefined
+  readonly gateway: string | undefined
+  readonly ipRange: string | undefined
+}
+
+function needSubnet(range: Range, name: string): void {
+  for (const field of ['gateway', 'ipRange'] as const) {
+    if (range[field] !== undefined && range.subnet === undefined) {
+      refuse(`${name}.${field}`, range[field], 'needs a subnet beside it')
+    }
+  }
+}
+
+function rangeWords({ subnet, gateway, ipRange }: Range, family: '' | '-v6'): string[] {
+  const words = { subnet, gateway, range: ipRange }
+  return Object.entries(words).flatMap(([key, value]) => (value === undefined ? [] : [`${key}${family}`, value]))
 }
 
 function changeError(reply: Refusal, verb: string, life: Life, network: string): MayflyError {

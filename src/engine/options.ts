@@ -86,6 +86,8 @@ export interface ContainerNetwork {
   readonly aliases?: readonly string[]
   /** A certain IPv4 address of the subnet. @default a free one */
   readonly address?: string
+  /** A certain address of the network's IPv6 subnet. @default a free one, if the network has IPv6 */
+  readonly ipv6Address?: string
 }
 
 /** A host device that the container may use. */

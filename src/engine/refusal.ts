@@ -204,7 +204,12 @@ function judgeState({ message }: Refusal, { verb }: Attempt): Verdict {
 
 function judgeNetworkOrVolume({ step, subject, errno, message }: Refusal, { options }: Attempt): Verdict {
   const why = message || `${subject}: ${errno}`
-  const index = options?.networks?.findIndex((one) => one.network === subject || one.address === subject) ?? -1
+  const isV6 = subject.includes(':')
+  const index =
+    options?.networks?.findIndex(
+      (one) => one.network === subject || one.address === subject || isSameAddress(one.ipv6Address, subject),
+    ) ?? -1
+  const v6 = isV6 ? '.ipv6' : ''
   if (step === 'volume') {
     const mount = options?.mounts?.findIndex((one) => one.type === 'volume' && subject.endsWith(`/${one.source}`)) ?? -1
     const field =
@@ -213,15 +218,16 @@ function judgeNetworkOrVolume({ step, subject, errno, message }: Refusal, { opti
   }
   if (step === 'subnet') {
     const code = errno === 'EADDRINUSE' ? 'SUBNET_IN_USE' : errno === 'EINVAL' ? 'INVALID_OPTION' : 'LAUNCH_FAILED'
-    return { code, field: 'network.subnet', value: subject, why: `subnet ${subject}: ${message || errno}` }
+    return { code, field: `network${v6}.subnet`, value: subject, why: `subnet ${subject}: ${message || errno}` }
   }
   if (step === 'gateway' || step === 'range') {
-    const field = step === 'range' ? 'network.ipRange' : 'network.gateway'
+    const field = step === 'range' ? `network${v6}.ipRange` : `network${v6}.gateway`
     return { code: 'INVALID_OPTION', field, value: subject, why: `${step} ${subject}: ${message}` }
   }
   if (step === 'address') {
     const code = errno === 'EADDRINUSE' ? 'ADDRESS_IN_USE' : 'INVALID_OPTION'
-    const field = index >= 0 ? `networks[${index}].address` : options ? 'networks' : 'address'
+    const name = isV6 ? 'ipv6Address' : 'address'
+    const field = index >= 0 ? `networks[${index}].${name}` : options ? 'networks' : name
     return { code, field, value: subject, why }
   }
   if (step === 'host-port') {
@@ -237,6 +243,11 @@ function judgeNetworkOrVolume({ step, subject, errno, message }: Refusal, { opti
   }
   const code = codes[errno] ?? 'LAUNCH_FAILED'
   return code === 'LAUNCH_FAILED' ? { code } : { code, value: subject, why }
+}
+
+/** The warden writes IPv6 addresses in their usual form, whatever was given. */
+function isSameAddress(given: string | undefined, subject: string): boolean {
+  return given !== undefined && subject.includes(':') && new URL(`http://[${given}]`).hostname === `[${subject}]`
 }
 
 /** Namespaces of another container can be joined only while it runs. */

@@ -32,6 +32,8 @@ export interface LinkFact {
   readonly network: string
   readonly address: string
   readonly gateway: string
+  /** Absent on a network without IPv6. */
+  readonly ipv6?: { readonly address: string; readonly gateway: string; readonly prefixLength: number }
 }
 
 /** Facts of a network that was made. */
@@ -39,6 +41,7 @@ export interface NetworkReply {
   readonly ok: true
   readonly subnet: string
   readonly gateway: string
+  readonly ipv6?: { readonly subnet: string; readonly gateway: string }
 }
 
 /** A published port as the warden opened it. */

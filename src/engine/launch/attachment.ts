@@ -22,6 +22,17 @@ export function domain(what: string, most: number): Check<string> {
 export const address: Check<string> = (value, field) =>
   isIP(string(value, field)) ? (value as string) : refuse(field, value, 'expected an IP address')
 
+const addressOf =
+  (family: 4 | 6): Check<string> =>
+  (value, field) => {
+    const text = string(value, field)
+    // A zone is a link of the machine that reads it.
+    return isIP(text) === family && !text.includes('%') ? text : refuse(field, value, `expected an IPv${family} address`)
+  }
+
+export const ipv4Address = addressOf(4)
+export const ipv6Address = addressOf(6)
+
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/
 
 /** As Docker names containers, networks and volumes. */
@@ -42,9 +53,8 @@ const EMPTY_LIST: readonly never[] = Object.freeze([])
 const attachmentShape = shape({
   network: referenceName,
   aliases: defaulted(list(domain('a name', 253)), EMPTY_LIST),
-  address: optional((value, field) =>
-    isIP(string(value, field)) === 4 ? (value as string) : refuse(field, value, 'expected an IPv4 address'),
-  ),
+  address: optional(ipv4Address),
+  ipv6Address: optional(ipv6Address),
 })
 
 /** A network by name or id, or with names and an address on it. */

@@ -101,6 +101,7 @@ export interface CompleteAttachment {
   readonly network: string
   readonly aliases: readonly string[]
   readonly address: string | undefined
+  readonly ipv6Address: string | undefined
 }
 
 /** A device that the caller named. */

@@ -322,10 +322,11 @@ function planNetworks({ networks, hostAccess }: CompleteContainerOptions, facts:
   if (hostAccess.length > 0 && found.length > 0 && found.every(({ isInternal }) => isInternal)) {
     refuse('hostAccess', hostAccess.join(', '), 'there is no way to the host from internal networks')
   }
-  return found.flatMap(({ id, aliases, address }) => [
+  return found.flatMap(({ id, aliases, address, ipv6Address }) => [
     ...['network', id],
     ...pairs('alias', aliases),
     ...(address === undefined ? [] : ['address', address]),
+    ...(ipv6Address === undefined ? [] : ['address-v6', ipv6Address]),
   ])
 }
 
