@@ -491,10 +491,7 @@ export class GenericContainer implements TestContainer {
    * Of a set of `shareContainers` the definition of a network will do. On a shared network, the container runs in the process that shares it, and
    * belongs to this one all the same; it cannot be on a network of this process as well.
    */
-  withNetwork(
-    network: StartedNetwork | Network,
-    { aliases = [], ipAddress, ipv6Address }: NetworkPlace = {},
-  ): this {
+  withNetwork(network: StartedNetwork | Network, { aliases = [], ipAddress, ipv6Address }: NetworkPlace = {}): this {
     if (!(network instanceof StartedNetwork || network instanceof Network)) {
       refuse('network', network, 'expected a network that was started', 'await new Network().start()')
     }

@@ -19,6 +19,7 @@
 #include <linux/sockios.h>
 #include <linux/veth.h>
 #include <net/if.h>
+#include <netinet/icmp6.h>
 #include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -425,20 +426,23 @@ static long ping_client(const void *argument)
 {
 	const struct target *t = argument;
 	struct sockaddr_storage to;
-	address_of(t, &to);
-	((struct sockaddr_in *)&to)->sin_port = 0;
-	int fd = socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP);
+	socklen_t size = address_of(t, &to);
+	bool v6 = t->family == AF_INET6;
+	((struct sockaddr_in *)&to)->sin_port = 0;    /* in the same place in both families */
+	int fd = socket(t->family, SOCK_DGRAM, v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
 	if (fd < 0)
 		return errno;
 	struct timeval patience = {.tv_sec = 3};
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	struct { struct icmphdr header; char data[16]; } echo = {{.type = ICMP_ECHO, .un.echo.sequence = htons(7)}, "0123456789abcde"}, reply;
-	if (sendto(fd, &echo, sizeof(echo), 0, (struct sockaddr *)&to, sizeof(struct sockaddr_in)) < 0)
+	if (v6)
+		echo.header.type = ICMP6_ECHO_REQUEST;
+	if (sendto(fd, &echo, sizeof(echo), 0, (struct sockaddr *)&to, size) < 0)
 		return errno;
 	ssize_t got = recv(fd, &reply, sizeof(reply), 0);
 	if (got < 0)
 		return errno;
-	return got == sizeof(reply) && reply.header.type == ICMP_ECHOREPLY && reply.header.un.echo.sequence == htons(7) &&
+	return got == sizeof(reply) && reply.header.type == (v6 ? ICMP6_ECHO_REPLY : ICMP_ECHOREPLY) && reply.header.un.echo.sequence == htons(7) &&
 		memcmp(reply.data, echo.data, sizeof(echo.data)) == 0 ? 0 : EBADMSG;
 }
 
@@ -542,27 +546,38 @@ static void up(struct batch *b, int index)
 	message_begin(b, RTM_NEWLINK, NLM_F_ACK, &link, sizeof(link));
 }
 
+/* Of either family; its size. */
+static size_t read_ip(const char *text, int *family, struct in6_addr *ip)
+{
+	*family = strchr(text, ':') ? AF_INET6 : AF_INET;
+	must(inet_pton(*family, text, ip) == 1, text);
+	return *family == AF_INET6 ? 16 : 4;
+}
+
 static void address(struct batch *b, int index, const char *text, uint8_t bits)
 {
-	struct in_addr ip;
-	inet_pton(AF_INET, text, &ip);
-	struct ifaddrmsg header = {.ifa_family = AF_INET, .ifa_prefixlen = bits, .ifa_index = (unsigned)index};
+	struct in6_addr ip;
+	int family;
+	size_t size = read_ip(text, &family, &ip);
+	struct ifaddrmsg header = {.ifa_family = (uint8_t)family, .ifa_prefixlen = bits, .ifa_index = (unsigned)index};
+	header.ifa_flags = family == AF_INET6 ? IFA_F_NODAD : 0;
 	message_begin(b, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE, &header, sizeof(header));
-	put(b, IFA_LOCAL, &ip, 4);
-	put(b, IFA_ADDRESS, &ip, 4);
+	put(b, IFA_LOCAL, &ip, size);
+	put(b, IFA_ADDRESS, &ip, size);
 }
 
 static void route(struct batch *b, const char *to, uint8_t bits, const char *via, uint8_t type)
 {
-	struct in_addr ip;
-	struct rtmsg header = {.rtm_family = AF_INET, .rtm_dst_len = bits, .rtm_table = RT_TABLE_MAIN, .rtm_type = type};
+	struct in6_addr ip;
+	int family;
+	size_t size = read_ip(to, &family, &ip);
+	struct rtmsg header = {.rtm_family = (uint8_t)family, .rtm_dst_len = bits, .rtm_table = RT_TABLE_MAIN, .rtm_type = type};
 	message_begin(b, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE, &header, sizeof(header));
-	inet_pton(AF_INET, to, &ip);
 	if (bits)
-		put(b, RTA_DST, &ip, 4);
+		put(b, RTA_DST, &ip, size);
 	if (via) {
-		inet_pton(AF_INET, via, &ip);
-		put(b, RTA_GATEWAY, &ip, 4);
+		read_ip(via, &family, &ip);
+		put(b, RTA_GATEWAY, &ip, size);
 	}
 }
 
@@ -601,6 +616,7 @@ static void make_world(void)
 	batch_clear(&b);
 	up(&b, 1);
 	address(&b, 1, "198.51.100.1", 32);
+	address(&b, 1, "2001:db8:1::1", 128);
 	must(netlink_send(&nl, &b) == 0, "outside");
 	struct netlink outside = nl;
 
@@ -625,9 +641,13 @@ static void make_world(void)
 	batch_clear(&b);
 	up(&b, 21);
 	address(&b, 21, "192.0.2.1", 24);
+	address(&b, 21, "2001:db8:2::1", 64);
 	must(netlink_send(&outside, &b) == 0, "isp");
 	up(&b, 20);
 	address(&b, 20, "192.0.2.2", 24);
+	address(&b, 20, "2001:db8:2::2", 64);
+	route(&b, "::", 0, "2001:db8:2::1", RTN_UNICAST);
+	route(&b, "2001:db8:dead::", 48, NULL, RTN_UNREACHABLE);
 	route(&b, "0.0.0.0", 0, "192.0.2.1", RTN_UNICAST);
 	route(&b, "203.0.113.0", 24, NULL, RTN_UNREACHABLE);
 	must(netlink_send(&nl, &b) == 0, "host");
@@ -637,6 +657,7 @@ static void make_world(void)
 	enter(outside_ns);
 	batch_clear(&b);
 	route(&b, "198.51.100.9", 32, NULL, RTN_BLACKHOLE);
+	route(&b, "2001:db8:1::9", 128, NULL, RTN_BLACKHOLE);
 	must(netlink_send(&outside, &b) == 0, "blackhole");
 	netlink_close(&outside);
 	netlink_close(&nl);
@@ -1372,6 +1393,324 @@ static void test_host_ports(struct network *a, struct network *inner)
 	stop(other);
 }
 
+/* ---- IPv6 ---- */
+
+static const struct net_link *link_on(const struct net_slot *slot, const struct network *network)
+{
+	const struct net_link *link = net_slot_links(slot);
+	while (link && link->network != network)
+		link = link->next;
+	must(link, "a link");
+	return link;
+}
+
+static struct target at_v6(struct in6_addr ip, int port)
+{
+	struct target t = {.family = AF_INET6, .port = port};
+	inet_ntop(AF_INET6, &ip, t.ip, sizeof(t.ip));
+	return t;
+}
+
+static struct target at_link(const struct net_slot *slot, const struct network *network, int port)
+{
+	return at_v6(link_on(slot, network)->v6, port);
+}
+
+static void refuse_v6(const struct network_wish *wish, const char *step, int error)
+{
+	struct fault f = {0};
+	expect(!network_create("ff", wish, &f));
+	expect(!strcmp(f.step, step));
+	expect_equal(f.error, error);
+}
+
+static void test_wishes_v6(const struct network *a)
+{
+	char taken[64];
+	struct fault f = {0};
+	network_subnet_v6(a, taken);
+	refuse_v6(&(struct network_wish){.ipv6 = true, .subnet_v6 = taken}, "subnet", EADDRINUSE);
+	refuse_v6(&(struct network_wish){.ipv6 = true, .subnet_v6 = "2001:db8:2::/64"}, "subnet", EADDRINUSE);    /* the host's */
+	const char *bad[] = {"fd00:5::1/64", "fd00:5::", "fd00:5::/129", "fd00:5::/12", "fd00:5::/127", "fe80::/64", "ff05::/64", "::/64",
+		"::ffff:10.5.0.0/120", "10.5.0.0/24", "x/64", "fd00:5::/64x"};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		refuse_v6(&(struct network_wish){.ipv6 = true, .subnet_v6 = bad[i]}, "subnet", EINVAL);
+	struct network_wish wish = {.ipv6 = true, .subnet_v6 = "fd00:5::/125", .gateway_v6 = "fd00:6::1"};
+	refuse_v6(&wish, "gateway", EINVAL);
+	wish.gateway_v6 = "fd00:5::";
+	refuse_v6(&wish, "gateway", EINVAL);
+	wish.gateway_v6 = "fd00:5::3";
+	wish.range_v6 = "fd00:5::/124";
+	refuse_v6(&wish, "range", EINVAL);
+	wish.range_v6 = "fd00:5::8/126";
+	refuse_v6(&wish, "range", EINVAL);
+	refuse_v6(&(struct network_wish){.ipv6 = true, .gateway_v6 = "fd00:5::1"}, "gateway", EINVAL);
+	/* What was refused has left nothing: it can be had. The range has two beside the first one and the gateway. */
+	wish.range_v6 = "fd00:5::/126";
+	struct network *n = network_create("d4", &wish, &f);
+	must(n, f.message);
+	struct net_slot *one = on(n, NULL), *two = on(n, NULL);
+	expect(!net_take_on(n, NULL, NULL, &f) && f.error == EADDRINUSE);
+	const char *none[] = {"fd00:5::", "fd00:5::3", "fd00:5::8", "fd00:6::1"};
+	for (int i = 0; i < 4; i++) {
+		f = (struct fault){0};
+		expect(!net_take_on(n, NULL, none[i], &f) && f.error == EADDRNOTAVAIL && !strcmp(f.step, "address"));
+	}
+	f = (struct fault){0};
+	expect(!net_take_on(n, NULL, "fd00:5::2", &f) && f.error == EADDRINUSE);
+	f = (struct fault){0};
+	struct net_slot *three = net_take_on(n, NULL, "fd00:5::6", &f);
+	must(three, f.message);
+	f = (struct fault){0};
+	expect(!net_take_on(router.networks, NULL, "fd00:5::5", &f) && f.error == EADDRNOTAVAIL);
+	/* One that waits to be used again gives its address to who asks for it. */
+	net_give_back(one, false);
+	net_give_back(two, false);
+	f = (struct fault){0};
+	must((one = net_take_on(n, NULL, "fd00:5::2", &f)), f.message);
+	expect(network_remove(n, &f) < 0 && f.error == EBUSY);
+	net_give_back(one, false);
+	net_give_back(three, false);
+	let_pass(100);
+	f = (struct fault){0};
+	must(network_remove(n, &f) == 0, f.message);
+}
+
+/* Nothing arrives here for a while. */
+static long quiet_server(const void *argument)
+{
+	char byte;
+	int fd = bound(argument, SOCK_DGRAM);
+	struct timeval patience = {.tv_sec = 1};
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	is_ready();
+	ssize_t got = recv(fd, &byte, 1, 0);
+	return got < 0 && errno == EAGAIN ? 0 : 1;
+}
+
+/* Sends a datagram to the first one, as if from the second. */
+static long spoofing_client(const void *argument)
+{
+	const struct target *t = argument;
+	struct sockaddr_storage to, from;
+	int on = 1, fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	socklen_t size = address_of(&t[0], &to);
+	address_of(&t[1], &from);
+	if (setsockopt(fd, SOL_IPV6, 78 /* IPV6_FREEBIND */, &on, sizeof(on)) < 0 || bind(fd, (struct sockaddr *)&from, size) < 0 ||
+		sendto(fd, "ping", 4, 0, (struct sockaddr *)&to, size) != 4)
+		return errno;
+	return 0;
+}
+
+static void spoof(const struct net_slot *from, const struct net_slot *other, struct target to, struct target as, long sent)
+{
+	struct target pair[] = {to, as};
+	board->ready = 0;
+	pid_t quiet = spawn(net_slot_ns(other), quiet_server, &as);
+	wait_ready(1);
+	expect_equal(run(net_slot_ns(from), spoofing_client, pair), sent);
+	expect_equal(await(quiet, 5), 0);
+}
+
+static void test_egress_v6(const struct net_slot *one, const struct net_slot *other, const struct net_slot *inside, const struct network *a,
+	const struct network *b)
+{
+	pid_t servers[] = {serve(outside_ns, echo_server, at("2001:db8:1::1", 7000)), serve(outside_ns, udp_echo_server, at("2001:db8:1::1", 7000)),
+		serve(host_ns, echo_server, at("::1", 7104)), serve(host_ns, udp_echo_server, at("::1", 7104))};
+	struct target tcp = at("2001:db8:1::1", 7000), refused = at("2001:db8:1::1", 7001), nowhere = at("2001:db8:dead::1", 80),
+		silent = at("2001:db8:1::9", 80), gateway = at_v6(network_gateway_v6(a), 7104), link_local = at("fe80::1", 7000);
+	int ns = net_slot_ns(one);
+	expect_equal(run(ns, echo_client, &tcp), 0);
+	tcp.amount = 16 << 20;
+	expect_equal(run(ns, integrity_client, &tcp), 0);
+	/* What the host itself would see. */
+	expect_equal(run(ns, echo_client, &refused), ECONNREFUSED);
+	expect_equal(run(ns, echo_client, &nowhere), run(host_ns, echo_client, &nowhere));
+	expect_equal(run(ns, pending_client, &silent), 0);
+	expect_equal(run(ns, udp_client, &tcp), 0);
+	expect_equal(run(ns, udp_client, &refused), ECONNREFUSED);
+	expect_equal(run(ns, ping_client, &tcp), 0);
+	expect(run(ns, echo_client, &link_local) != 0);
+	expect(is_cut_off(run(net_slot_ns(inside), echo_client, &tcp)));
+	expect(run(net_slot_ns(inside), udp_client, &tcp) != 0);
+	/* The host's loopback, by the gateway: only a port that is allowed. */
+	struct fault f = {0};
+	const char *port[] = {"7104"};
+	struct net_slot *allowed = on(link_on(one, a)->network, NULL);
+	expect_equal(run(ns, echo_client, &gateway), ECONNREFUSED);
+	expect(run(ns, udp_client, &gateway) != 0);
+	must(net_slot_host_ports(allowed, port, 1, &f) == 0, f.message);
+	expect_equal(run(net_slot_ns(allowed), echo_client, &gateway), 0);
+	expect_equal(run(ns, echo_client, &gateway), ECONNREFUSED);
+	net_give_back(allowed, false);
+	/* Nobody speaks for another one: neither of another network nor of its own. The route back would be the other's. */
+	spoof(one, other, tcp, at_link(other, b, 5999), 0);
+	for (int i = 0; i < 4; i++)
+		stop(servers[i]);
+}
+
+static void test_faults_v6(struct network *a)
+{
+	struct fault f = {0};
+	struct net_slot *server = on(a, NULL), *near = on(a, NULL), *other = on(a, NULL);
+	pid_t pid = serve(net_slot_ns(server), echo_server, at("::", 5432));
+	struct target t = at_link(server, a, 5432);
+	expect_equal(run(net_slot_ns(near), echo_client, &t), 0);
+	must(net_impair(server, near, &cut, &f) == 0, f.message);
+	expect_equal(run(net_slot_ns(near), pending_client, &t), 0);
+	expect_equal(run(net_slot_ns(other), echo_client, &t), 0);
+	must(net_impair(server, near, &whole, &f) == 0, f.message);
+	expect_equal(run(net_slot_ns(near), echo_client, &t), 0);
+	must(net_impair(server, NULL, &(struct net_impairment){.delay_us = 20000}, &f) == 0, f.message);
+	double start = seconds();
+	expect_equal(run(net_slot_ns(near), echo_client, &t), 0);
+	expect(seconds() - start > 0.08);
+	must(net_impair(server, NULL, &cut, &f) == 0, f.message);
+	expect_equal(run(net_slot_ns(near), pending_client, &t), 0);
+	net_heal(server);
+	expect_equal(run(net_slot_ns(near), echo_client, &t), 0);
+	stop(pid);
+	net_give_back(server, false);
+	net_give_back(near, false);
+	net_give_back(other, false);
+}
+
+/* An address goes from one container to the next, whose hardware address is another one: who knew the first finds the second at once. */
+static void test_heirs_v6(struct network *a)
+{
+	struct fault f = {0};
+	char text[INET6_ADDRSTRLEN];
+	struct in6_addr ip = a->v6.first;
+	ip.s6_addr[15] = 0xaa;
+	inet_ntop(AF_INET6, &ip, text, sizeof(text));
+	struct net_slot *client = on(a, NULL), *heir = NULL;
+	struct target t = at(text, 5432);
+	for (int i = 0; i < 3; i++) {
+		struct net_slot *before = heir;
+		if (before)
+			net_give_back(before, true);
+		must((heir = net_take_on(a, NULL, text, &f)), f.message);
+		pid_t server = serve(net_slot_ns(heir), echo_server, at("::", 5432));
+		double start = seconds();
+		expect_equal(run(net_slot_ns(client), echo_client, &t), 0);
+		expect(seconds() - start < 0.8);
+		stop(server);
+	}
+	net_give_back(client, false);
+	net_give_back(heir, true);
+}
+
+static void test_names_v6(struct network *a, const struct network *b)
+{
+	struct net_slot *one = on(a, NULL), *two = on(a, NULL);
+	const struct net_link *first = link_on(one, a), *second = link_on(two, a);
+	char reverse[80] = "";
+	names_add(one, "db", first->address, &first->v6);
+	names_add(two, "db", second->address, &second->v6);
+	names_add(two, "old", second->address, NULL);
+	for (int tcp = 0; tcp < 2; tcp++) {
+		struct question q = {network_gateway(a), "db", 28, tcp};
+		expect_equal(run(net_slot_ns(one), ask, &q), 2);
+		long last = board->counter;
+		expect_equal(run(net_slot_ns(one), ask, &q), 2);
+		expect(board->counter != last);
+		q.type = 1;
+		expect_equal(run(net_slot_ns(one), ask, &q), 2);
+		q = (struct question){network_gateway(a), "old", 28, tcp};
+		expect_equal(run(net_slot_ns(one), ask, &q), 0);    /* it exists, without such an address */
+	}
+	for (int i = 15; i >= 0; i--)
+		sprintf(reverse + strlen(reverse), "%x.%x.", first->v6.s6_addr[i] & 15, first->v6.s6_addr[i] >> 4);
+	strcat(reverse, "ip6.arpa");
+	struct question q = {network_gateway(a), reverse, 12, false};
+	expect_equal(run(net_slot_ns(two), ask, &q), 1);
+	q.server = network_gateway(b);
+	names_remove(one);
+	q.server = network_gateway(a);
+	expect_equal(run(net_slot_ns(two), ask, &q), 3000);
+	names_remove(two);
+	net_give_back(one, false);
+	net_give_back(two, false);
+}
+
+static void test_v6(bool has_egress)
+{
+	struct fault f = {0};
+	struct network *a = network_create("a6", &(struct network_wish){.ipv6 = true}, &f),
+		*b = network_create("b6", &(struct network_wish){.ipv6 = true, .subnet_v6 = "fd00:77::/64"}, &f),
+		*inner = network_create("c6", &(struct network_wish){.ipv6 = true, .internal = true}, &f), *old = network_create("d6", &(struct network_wish){0}, &f);
+	must(a && b && inner && old, f.message);
+	expect(a->v6.first.s6_addr[0] == 0xfd && a->v6.bits == 64);
+	test_wishes_v6(a);
+	must(net_connect(on(old, NULL), a, NULL, NULL, &f) == 0, f.message);    /* a network without it is left alone */
+	struct net_slot *one = on(a, NULL), *near = on(a, NULL), *other = on(b, NULL), *inside = on(inner, NULL), *plain = slots_in_use();
+	while (!plain->links->next || plain->links->network != old)
+		plain = plain->next;
+	expect(IN6_IS_ADDR_UNSPECIFIED(&link_on(plain, old)->v6) && !IN6_IS_ADDR_UNSPECIFIED(&link_on(plain, a)->v6));
+	struct { struct net_slot *slot; struct network *network; } all[] = {{one, a}, {near, a}, {other, b}, {inside, inner}, {plain, a}};
+	pid_t servers[5];
+	for (int i = 0; i < 5; i++)
+		servers[i] = serve(net_slot_ns(all[i].slot), echo_server, at("::", 5432));
+	for (int i = 0; i < 5; i++)
+		for (int k = 0; k < 5; k++) {
+			struct target t = at_link(all[k].slot, all[k].network, 5432);
+			long result = i == k ? 0 : run(net_slot_ns(all[i].slot), echo_client, &t);
+			if (all[i].network == all[k].network)
+				expect_equal(result, 0);
+			else
+				expect(is_cut_off(result));
+		}
+	/* By the address of the link alone, too: it leads no further than the network. */
+	struct in6_addr everywhere = link_local(link_on(one, a));
+	struct target by_link = at_v6(everywhere, 5432), foreign_gateway = at_v6(network_gateway_v6(b), 5432);
+	expect(run(net_slot_ns(other), echo_client, &by_link) != 0);
+	expect(run(net_slot_ns(one), echo_client, &foreign_gateway) != 0);
+	/* A route of its own making leads nowhere. */
+	enter(net_slot_ns(inside));
+	struct netlink nl;
+	struct batch batch;
+	struct target to_one = at_link(one, a, 5432), to_host = {0};
+	must(netlink_open(&nl, NETLINK_ROUTE) == 0, "rtnetlink");
+	char gateway[INET6_ADDRSTRLEN];
+	batch_clear(&batch);
+	route(&batch, "::", 0, inet_ntop(AF_INET6, &inner->v6.gateway, gateway, sizeof(gateway)), RTN_UNICAST);
+	must(netlink_send(&nl, &batch) == 0, "route");
+	netlink_close(&nl);
+	enter(router_ns);
+	expect(is_cut_off(run(net_slot_ns(inside), echo_client, &to_one)));
+	if (router.host.s_addr) {
+		struct target hidden = at_link(inside, inner, 5432);
+		expect_equal(run(host_ns, echo_client, &to_one), 0);
+		expect(run(host_ns, echo_client, &hidden) != 0);
+		to_host = at_v6(router.host_v6, 7003);
+		pid_t server = serve(host_ns, echo_server, at("::", 7003));
+		expect_equal(run(net_slot_ns(one), echo_client, &to_host), 0);
+		expect(run(net_slot_ns(inside), echo_client, &to_host) != 0);
+		stop(server);
+	}
+	if (has_egress)
+		test_egress_v6(one, other, inside, a, b);
+	test_faults_v6(a);
+	test_heirs_v6(a);
+	test_names_v6(a, b);
+	/* The way out moves to the other network that has one. */
+	must(net_connect(one, b, NULL, NULL, &f) == 0, f.message);
+	struct target to_other = at_link(other, b, 5432), outside = at("2001:db8:1::1", 7001);
+	expect_equal(run(net_slot_ns(one), echo_client, &to_other), 0);
+	must(net_disconnect(one, a, &f) == 0, f.message);
+	expect_equal(run(net_slot_ns(one), echo_client, &to_other), 0);
+	if (has_egress)
+		expect_equal(run(net_slot_ns(one), echo_client, &outside), ECONNREFUSED);
+	for (int i = 0; i < 5; i++) {
+		stop(servers[i]);
+		net_give_back(all[i].slot, true);
+	}
+	expect(network_remove(a, &f) == 0 && network_remove(b, &f) == 0 && network_remove(inner, &f) == 0 && network_remove(old, &f) == 0);
+	/* Its subnet is free again, on the host too. */
+	b = network_create("b6", &(struct network_wish){.ipv6 = true, .subnet_v6 = "fd00:77::/64"}, &f);
+	must(b && network_remove(b, &f) == 0, f.message);
+}
+
 static void test_networks(bool has_egress)
 {
 	struct fault f = {0};
@@ -1514,6 +1853,7 @@ static void test_session(bool rooted)
 	else
 		printf("skipped: egress, see the warning\n");
 	test_networks(facts.egress);
+	test_v6(facts.egress);
 	if (rooted) {
 		expect_equal(run(host_ns, other_session, NULL), 1);
 		expect(strcmp(board->text, facts.subnet) != 0);

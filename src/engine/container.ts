@@ -111,6 +111,12 @@ export class Container implements AsyncDisposable {
     return this.#life.networks.find((one) => one.network === id)?.address ?? ''
   }
 
+  /** Its IPv6 address on that network; '' when the network has no IPv6, or it is not on it. */
+  ipv6AddressOn(network: string): string {
+    const { id } = this.#context.facts.network(network)
+    return this.#life.networks.find((one) => one.network === id)?.ipv6?.address ?? ''
+  }
+
   /** The network's gateway and name server; '' when it has none. */
   get gateway(): string {
     return this.#life.gateway

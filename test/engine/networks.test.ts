@@ -276,8 +276,8 @@ describe.skipIf(why)('the networks of an engine', () => {
       [{ subnet: '10.9.0.0/24', ipRange: '10.9.1.0/25' }, 'INVALID_OPTION', 'network.ipRange'],
       [{ subnet: '10.9.0.0/24', ipRange: '10.9.0.0/16' }, 'INVALID_OPTION', 'network.ipRange'],
       [{ subnet: engine.info.subnet }, 'SUBNET_IN_USE', 'network.subnet'],
-      [{ subnet: 'fd00::/64' }, 'NOT_SUPPORTED', 'network.subnet'],
-      [{ ipv6: true }, 'NOT_SUPPORTED', 'network.ipv6'],
+      [{ subnet: 'fd00::/64' }, 'INVALID_OPTION', 'network.subnet'],
+      [{ subnet: '10.9.0.0/24', gateway: 'fd00::1' }, 'INVALID_OPTION', 'network.gateway'],
       [{ driver: 'overlay' }, 'NOT_SUPPORTED', 'network.driver'],
     ] as const
     for (const [options, code, field] of bad) {

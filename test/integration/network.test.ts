@@ -292,6 +292,8 @@ describe.skipIf(why)('on the network of a session', () => {
 const RESOLVER = '127.0.0.53'
 const OUTSIDE_HOST = '198.51.100.1'
 const OUTSIDE = '198.51.100.2'
+const OUTSIDE_HOST_V6 = '2001:db8:5::1'
+const OUTSIDE_V6 = '2001:db8:5::2'
 
 /** Answers A for plain.test, 20 KB of TXT for big.test (over UDP: cut), and nothing else. */
 const NAME_SERVER = `
@@ -334,7 +336,10 @@ const OUTSIDE_SERVER = `
 const udp = require('node:dgram').createSocket('udp4')
 udp.on('message', (text, from) => udp.send('udp from ' + from.address, from.port, from.address))
 udp.bind(80, () => require('node:net').createServer((socket) => { socket.on('error', () => {}); socket.end('tcp from ' + socket.remoteAddress) })
-  .listen(80, '0.0.0.0', () => console.log('ready')))
+  .listen(80, '0.0.0.0', () => udp6.bind(80, () => tcp6.listen({ port: 80, host: '::', ipv6Only: true }, () => console.log('ready')))))
+const udp6 = require('node:dgram').createSocket({ type: 'udp6', ipv6Only: true })
+udp6.on('message', (text, from) => udp6.send('udp from ' + from.address, from.port, from.address))
+const tcp6 = require('node:net').createServer((socket) => { socket.on('error', () => {}); socket.end('tcp from ' + socket.remoteAddress) })
 `
 
 describe.skipIf(why)('on a host of its own, a container', () => {
@@ -376,6 +381,8 @@ describe.skipIf(why)('on a host of its own, a container', () => {
     host('ip', 'link', 'set', 'outside0', 'up')
     execFileSync('nsenter', [...inOutside.slice(1), 'ip', 'address', 'add', `${OUTSIDE}/24`, 'dev', 'eth0'])
     execFileSync('nsenter', [...inOutside.slice(1), 'ip', 'link', 'set', 'eth0', 'up'])
+    host('ip', 'address', 'add', `${OUTSIDE_HOST_V6}/64`, 'dev', 'outside0', 'nodad')
+    execFileSync('nsenter', [...inOutside.slice(1), 'ip', 'address', 'add', `${OUTSIDE_V6}/64`, 'dev', 'eth0', 'nodad'])
     await helper([...inOutside, process.execPath, '-e', OUTSIDE_SERVER])
     await startNameServer()
     const bundle = join(territory.directory, 'scenario.mjs')
@@ -454,6 +461,25 @@ describe.skipIf(why)('on a host of its own, a container', () => {
     expect(await run('peer', 'connect', '198.51.100.77', '80')).toMatch(
       /^connect: (EHOSTUNREACH|EINPROGRESS|ETIMEDOUT)\n$/,
     )
+  })
+
+  test('reaches the outside over IPv6 where its network has it, with the address of the host: TCP, UDP, ping', async () => {
+    expect(await run('@six', 'peer', 'connect', OUTSIDE_V6, '80')).toBe(`tcp from ${OUTSIDE_HOST_V6}`)
+    expect(await run('@six', 'peer', 'udp', OUTSIDE_V6, '80', 'x')).toBe(`udp from ${OUTSIDE_HOST_V6}`)
+    expect(await run('@six', 'ping', '-c', '1', '-W', '3', OUTSIDE_V6)).toContain('1 packets received')
+    expect(await run('@six', 'peer', 'connect', OUTSIDE_V6, '81')).toBe('connect: ECONNREFUSED\n')
+    expect(await run('@six', 'peer', 'udp', OUTSIDE_V6, '81', 'x')).toBe('read: ECONNREFUSED\n')
+    expect(await run('@six', 'peer', 'connect', OUTSIDE, '80')).toBe(`tcp from ${OUTSIDE_HOST}`)
+    expect(await run('peer', 'connect', OUTSIDE_V6, '80')).toBe('connect: ENETUNREACH\n')
+  })
+
+  test('is told at once that the host has no IPv6 to a place, so that it can try the other family', async () => {
+    const before = performance.now()
+    for (const place of ['2001:db8:9::1', 'fd00:9::1', 'fe80::1', '100::1']) {
+      expect(await run('@six', 'peer', 'connect', place, '80')).toMatch(/^connect: E(NETUNREACH|HOSTUNREACH|INVAL)\n$/)
+    }
+    // Far below the second after which a connection is tried again.
+    expect(performance.now() - before).toBeLessThan(900)
   })
 
   test('is not reached from the outside', () => {

@@ -3,8 +3,8 @@
  *   peer serve PORT          TCP and UDP echo; TCP keeps writing after the client's half-close, then closes
  *   peer reset PORT          reads one byte and resets; then prints how a second connection ended
  *   peer source PORT BYTES  sends so many bytes as fast as they are taken, prints "sent" and stays
- *   peer connect HOST PORT   prints what comes, or the error
- *   peer udp HOST PORT TEXT  sends it and prints the answer, or the error
+ *   peer connect HOST PORT   prints what comes, or the error; HOST may be IPv6
+ *   peer udp HOST PORT TEXT  sends it and prints the answer, or the error; HOST may be IPv6
  *   peer dns udp|tcp NAME TYPE  asks the name server of resolv.conf; prints code, whether cut, answers and length
  */
 #define _GNU_SOURCE
@@ -125,13 +125,14 @@ static void source(const char *port, const char *bytes)
 
 static int dial(int type, const char *host, const char *port)
 {
-	struct sockaddr_in at = address(host, port);
+	struct sockaddr_in v4 = address(host, port);
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = v4.sin_port};
+	int is_v6 = inet_pton(AF_INET6, host, &v6.sin6_addr) == 1, fd = socket(is_v6 ? AF_INET6 : AF_INET, type, 0);
 	struct timeval limit = {.tv_sec = 8};
-	int fd = socket(AF_INET, type, 0);
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	if (connect(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
+	if (connect(fd, is_v6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4, is_v6 ? sizeof(v6) : sizeof(v4)) < 0)
 		die("connect");
 	return fd;
 }

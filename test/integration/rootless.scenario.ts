@@ -9,8 +9,12 @@ import { type ContainerOptions, Engine, type EngineInfo, type RunResult } from '
 export interface Verbs {
   open(options: { home?: string }): EngineInfo
   run(options: ContainerOptions): RunResult
-  start(options: ContainerOptions): { ports: Record<string, number>; address: string }
-  network(options: { name: string; internal?: boolean }): { subnet: string; gateway: string }
+  start(options: ContainerOptions): { ports: Record<string, number>; address: string; ipv6Address: string }
+  network(options: { name: string; internal?: boolean; ipv6?: boolean }): {
+    subnet: string
+    gateway: string
+    ipv6: { subnet: string; gateway: string } | null
+  }
   connect(to: { name: string; network: string }): string
   removeVolume(of: { name: string }): null
   exec(of: { name: string; command: string[] }): { exitCode: number; stdout: string }
@@ -42,11 +46,12 @@ const verbs: { [V in keyof Verbs]: (argument: never) => Promise<unknown> | unkno
   start: async (options: ContainerOptions) => {
     const container = await engine.start(options)
     const ports = container.ports.map(({ container: inside, protocol, host }) => [`${inside}/${protocol}`, host])
-    return { ports: Object.fromEntries(ports), address: container.address }
+    const ipv6Address = container.inspect().network.networks.find((one) => one.ipv6)?.ipv6?.address ?? ''
+    return { ports: Object.fromEntries(ports), address: container.address, ipv6Address }
   },
   network: async (options: Parameters<Verbs['network']>[0]) => {
-    const { subnet, gateway } = await engine.networks.create(options)
-    return { subnet, gateway }
+    const { subnet, gateway, ipv6 } = await engine.networks.create(options)
+    return { subnet, gateway, ipv6 }
   },
   connect: async ({ name, network }: Parameters<Verbs['connect']>[0]) => {
     await engine.networks.connect(name, network)

@@ -192,6 +192,25 @@ describe.each(modes)('as an ordinary user with ids "$ids"', ({ ids, range, skip 
       expect(await ask('client', server.address)).toBe('here\n')
     })
 
+    test('has networks with IPv6, apart as well', async () => {
+      const command = ['nc', '-ll', '-p', '80', '-e', 'echo', 'here']
+      const sleeper = ['sleep', '1000']
+      const { ipv6 } = await engine.network({ name: 'six', ipv6: true })
+      await engine.network({ name: 'other6', ipv6: true })
+      const server = await engine.start({ rootfs, name: 'server6', command, networks: ['six'], ports: [80] })
+      const stranger = await engine.start({ rootfs, name: 'stranger6', command, networks: ['other6'] })
+      await engine.start({ rootfs, name: 'client6', command: sleeper, networks: ['six'] })
+      await engine.waitForPort({ name: 'server6', port: 80 })
+      await engine.waitForPort({ name: 'stranger6', port: 80 })
+      const ask = async (host: string, port = 80) =>
+        (await engine.exec({ name: 'client6', command: ['nc', '-w', '1', host, String(port)] })).stdout
+      expect(server.ipv6Address.startsWith(ipv6!.subnet.replace('/64', ''))).toBe(true)
+      expect(await ask(server.ipv6Address)).toBe('here\n')
+      expect(await ask(stranger.ipv6Address)).toBe('')
+      expect(await ask(ipv6!.gateway)).toBe('')
+      expect(await engine.talk({ port: server.ports['80/tcp']!, protocol: 'tcp', word: '' })).toBe('here\n')
+    })
+
     test('reaches the ports of this machine that it is allowed', async () => {
       const port = await engine.serve({ address: '127.0.0.1' })
       const ask = (ports: number[]) =>

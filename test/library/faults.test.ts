@@ -81,6 +81,22 @@ describe.skipIf(why)('a started container', () => {
     expect(await ask(client, 'db')).toBe('hello')
   })
 
+  test('has networks with IPv6, and its addresses there', async () => {
+    await using network = await new Network({ ipv6: { subnet: 'fd00:214:3::/64', gateway: 'fd00:214:3::fe' } }).start()
+    await using other = await new Network({ ipv6: true }).start()
+    await using plain = await new Network().start()
+    await using server = await greeter.withNetwork(network, { ipv6Address: 'fd00:214:3::7' }).start()
+    await using client = await sleeper.withNetwork(network).withNetwork(plain).start()
+    expect([network.getIpv6Subnet(), plain.getIpv6Subnet()]).toEqual(['fd00:214:3::/64', ''])
+    expect(other.getIpv6Subnet()).toMatch(/^fd[\da-f:]+::\/64$/)
+    expect(server.getIpv6Address(network.getName())).toBe('fd00:214:3::7')
+    expect(client.getIpv6Address(plain.getName())).toBe('')
+    expect((await server.inspect()).networks[0]).toMatchObject({ ipv6Gateway: 'fd00:214:3::fe' })
+    expect(await ask(client, 'fd00:214:3::7')).toBe(await ask(client, server.getIpAddress(network.getName())))
+    await other.connect(client, { ipv6Address: `${other.getIpv6Subnet().replace('/64', '')}77` })
+    expect((await client.exec(['cat', '/etc/hosts'])).output).toContain('::77\t')
+  })
+
   test('has networks of the shape that was asked for', async () => {
     await using network = await new Network({
       subnet: '10.214.3.0/24',

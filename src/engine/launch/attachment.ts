@@ -27,7 +27,9 @@ const addressOf =
   (value, field) => {
     const text = string(value, field)
     // A zone is a link of the machine that reads it.
-    return isIP(text) === family && !text.includes('%') ? text : refuse(field, value, `expected an IPv${family} address`)
+    return isIP(text) === family && !text.includes('%')
+      ? text
+      : refuse(field, value, `expected an IPv${family} address`)
   }
 
 export const ipv4Address = addressOf(4)
