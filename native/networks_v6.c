@@ -6,6 +6,7 @@
  *     1: iif mf7 from fd12:…::/64 goto 3      4: first segments, to `egress`        20: iif mf7 main, but no bridge
  *     2: iif mf7 blackhole                    5: local   10: marked, ours           21: iif mf7 unreachable
  *
+ * The uplink has the first two as well, for the host alone: it may forward what others send.
  * Neighbours are known, not asked for: a container's hardware address is a permanent entry here, and the gateway's is one there. Link-local
  * addresses, which containers have for each other, are nothing to the router. Nothing of this is there before the first network
  * with IPv6 is made. */
@@ -222,33 +223,35 @@ int link_without_advertisements(const char *name)
 	return 0;
 }
 
-static void put_rule(struct batch *b, const struct network *n, uint32_t priority, uint8_t action, bool add)
+static void begin_rule(struct batch *b, const struct fib_rule_hdr *rule, const char *name, uint32_t priority, bool add)
 {
-	char name[IFNAMSIZ];
-	struct fib_rule_hdr rule = {.family = AF_INET6, .action = action};
-	if (action == FR_ACT_TO_TBL)
-		rule.table = RT_TABLE_MAIN;
-	if (action == FR_ACT_GOTO)
-		rule.src_len = (uint8_t)n->v6.bits;
-	network_link_name(n, name);
-	message_begin(b, add ? RTM_NEWRULE : RTM_DELRULE, NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0), &rule, sizeof(rule));
+	message_begin(b, add ? RTM_NEWRULE : RTM_DELRULE, NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0), rule, sizeof(*rule));
 	put_string(b, FRA_IIFNAME, name);
 	put_u32(b, FRA_PRIORITY, priority);
-	if (action == FR_ACT_GOTO) {
-		put(b, FRA_SRC, &n->v6.first, sizeof(n->v6.first));
-		put_u32(b, FRA_GOTO, PRIORITY_SOUND);
-	}
-	if (action == FR_ACT_TO_TBL)
-		put_u32(b, FRA_SUPPRESS_IFGROUP, BRIDGES);
+}
+
+void v6_put_source(struct batch *b, const char *name, const struct in6_addr *first, unsigned bits, bool add)
+{
+	struct fib_rule_hdr own = {.family = AF_INET6, .src_len = (uint8_t)bits, .action = FR_ACT_GOTO},
+		foreign = {.family = AF_INET6, .action = FR_ACT_BLACKHOLE};
+	begin_rule(b, &own, name, PRIORITY_OWN, add);
+	put(b, FRA_SRC, first, sizeof(*first));
+	put_u32(b, FRA_GOTO, PRIORITY_SOUND);
+	begin_rule(b, &foreign, name, PRIORITY_FOREIGN, add);
 }
 
 static void put_rules(struct batch *b, const struct network *n, bool add)
 {
-	put_rule(b, n, PRIORITY_OWN, FR_ACT_GOTO, add);
-	put_rule(b, n, PRIORITY_FOREIGN, FR_ACT_BLACKHOLE, add);
-	if (!n->internal)
-		put_rule(b, n, PRIORITY_ROUTED, FR_ACT_TO_TBL, add);
-	put_rule(b, n, PRIORITY_UNREACHABLE, FR_ACT_UNREACHABLE, add);
+	char name[IFNAMSIZ];
+	struct fib_rule_hdr routed = {.family = AF_INET6, .table = RT_TABLE_MAIN, .action = FR_ACT_TO_TBL},
+		unreachable = {.family = AF_INET6, .action = FR_ACT_UNREACHABLE};
+	network_link_name(n, name);
+	v6_put_source(b, name, &n->v6.first, n->v6.bits, add);
+	if (!n->internal) {
+		begin_rule(b, &routed, name, PRIORITY_ROUTED, add);
+		put_u32(b, FRA_SUPPRESS_IFGROUP, BRIDGES);
+	}
+	begin_rule(b, &unreachable, name, PRIORITY_UNREACHABLE, add);
 }
 
 static void put_gateway(struct batch *b, const struct network *n, bool add)

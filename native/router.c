@@ -320,6 +320,7 @@ int router_open_v6(const struct in6_addr *site)
 		message_begin(&b, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &route, sizeof(route));
 		put(&b, RTA_DST, &router.host_v6, sizeof(router.host_v6));
 		put_u32(&b, RTA_OIF, INDEX_UPLINK);
+		v6_put_source(&b, "uplink", &router.host_v6, 128, true);
 		if (netlink_send(&router.rtnl, &b) == 0)
 			return 0;
 	}
@@ -428,6 +429,8 @@ static int settle(bool rooted, int hostns, uint32_t *subnet, char *why, size_t w
 			snprintf(why, why_size, "The host has no route to the containers: uplink (%s)", strerror(errno));
 			router.host.s_addr = 0;
 		}
+		/* Nobody but the host itself: it may forward what others send to the containers. */
+		net_sysctl("ipv4/conf/uplink/rp_filter", "1");
 	}
 	netlink_close(&host);
 	errno = error;

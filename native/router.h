@@ -113,6 +113,8 @@ int v6_settle(struct network *, const struct network_wish *, struct fault *);
 int v6_make(struct network *, struct fault *);
 void v6_remove(struct network *);
 void v6_close(void);
+/* Rules: what comes from this link goes on only with a source of these bits. */
+void v6_put_source(struct batch *, const char *link, const struct in6_addr *first, unsigned bits, bool add);
 /* Gives the link an address, the wanted one unless that is ::, if its network has IPv6; and frees it. */
 int v6_take(struct network *, struct net_link *, const struct in6_addr *wanted, struct fault *);
 void v6_give_back(struct net_link *);

@@ -270,6 +270,18 @@ describe.skipIf(why)('a network with IPv6', () => {
     expect((await engine.networks.create({ ipv6: { subnet } })).ipv6).toEqual({ subnet, gateway: 'fd00:9::1' })
   })
 
+  test('is of one session alone where the host has a route to it, and of the next when that has ended', async () => {
+    if (!engine.info.isHostReachable) return
+    const ipv6 = { subnet: 'fd00:5::/64' }
+    {
+      await using other = await Engine.open({ home: world.home })
+      await other.networks.create({ name: 'six', ipv6 })
+      expect(await fault(engine.networks.create({ ipv6 }))).toMatchObject({ code: 'SUBNET_IN_USE' })
+    }
+    // The kernel removes the other one's link, and with it the route, a little later.
+    await expect.poll(() => fault(engine.networks.create({ ipv6 })), { timeout: 5000 }).toBeUndefined()
+  })
+
   test('is full when it is full', async () => {
     await engine.networks.create({ name: 'small', ipv6: { subnet: 'fd00:5::/126' } })
     await start({ networks: ['small'] })

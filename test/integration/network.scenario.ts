@@ -17,7 +17,7 @@ const engine = await Engine.open({ home })
 const container = await engine.start({ rootfs: { directory: rootfs }, command: ['sleep', '1000'], name: 'client' })
 const networks = [await engine.networks.create({ name: 'six', ipv6: true }).then(({ name }) => name)]
 const six = await engine.start({ rootfs: { directory: rootfs }, command: ['sleep', '1000'], name: 'six', networks })
-say({ address: container.address, ...engine.info })
+say({ address: container.address, addressV6: six.ipv6AddressOn('six'), ...engine.info })
 for await (const line of createInterface({ input: process.stdin })) {
   const words: string[] = JSON.parse(line)
   say(words[0] === '@six' ? await six.exec(words.slice(1)) : await container.exec(words))

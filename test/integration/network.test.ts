@@ -342,6 +342,16 @@ udp6.on('message', (text, from) => udp6.send('udp from ' + from.address, from.po
 const tcp6 = require('node:net').createServer((socket) => { socket.on('error', () => {}); socket.end('tcp from ' + socket.remoteAddress) })
 `
 
+/** Sends datagrams to port 90 of an address, and tells whether any comes back from wherever. */
+const KNOCK = `
+const [, family, address] = process.argv
+const socket = require('node:dgram').createSocket(family)
+const knock = setInterval(() => socket.send('x', 90, address), 100)
+const end = (text) => { clearInterval(knock); socket.close(); clearTimeout(late); console.log(text) }
+const late = setTimeout(end, 1500, 'nothing')
+socket.on('message', () => end('reached'))
+`
+
 describe.skipIf(why)('on a host of its own, a container', () => {
   let world: World
   let territory: Territory
@@ -349,7 +359,7 @@ describe.skipIf(why)('on a host of its own, a container', () => {
   let outside: ChildProcess
   const helpers: ChildProcess[] = []
   let nameServer: ChildProcess
-  let info: { address: string; hasEgress: boolean; warnings: string[] }
+  let info: { address: string; addressV6: string; hasEgress: boolean; warnings: string[] }
 
   const helper = async (words: readonly string[]) => {
     const child = spawn(words[0]!, words.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] })
@@ -489,6 +499,24 @@ describe.skipIf(why)('on a host of its own, a container', () => {
     const script = 'timeout 2 "$0" -e "$1" || echo "gave up"'
     const words = [...inOutside, 'sh', '-c', script, process.execPath, dial]
     expect(execFileSync('nsenter', words).toString()).toMatch(/^(E[A-Z]+|gave up)\n$/)
+  })
+
+  test('is not reached from the outside either where the host forwards, with either family', async () => {
+    const inHost = [`--net=/proc/${territory.keeper}/ns/net`]
+    const inOutside = [`--net=/proc/${outside.pid}/ns/net`]
+    const forward = ['sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']
+    execFileSync('nsenter', [...inHost, ...forward])
+    execFileSync('nsenter', [...inOutside, 'ip', 'route', 'replace', 'default', 'via', OUTSIDE_HOST])
+    execFileSync('nsenter', [...inOutside, 'ip', 'route', 'replace', 'fd00::/8', 'via', OUTSIDE_HOST_V6])
+    await run('sh', '-c', 'peer serve 90 >/dev/null 2>&1 &')
+    await run('@six', 'sh', '-c', 'peer serve6 90 >/dev/null 2>&1 &')
+    for (const [address, family] of [
+      [info.address, 'udp4'],
+      [info.addressV6, 'udp6'],
+    ]) {
+      const words = [...inOutside, process.execPath, '-e', KNOCK, family!, address!]
+      expect(execFileSync('nsenter', words).toString()).toBe('nothing\n')
+    }
   })
 })
 

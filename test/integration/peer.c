@@ -1,6 +1,7 @@
 /* The other end of a test's connections, inside a container.
  *
  *   peer serve PORT          TCP and UDP echo; TCP keeps writing after the client's half-close, then closes
+ *   peer serve6 PORT         the same for both families
  *   peer reset PORT          reads one byte and resets; then prints how a second connection ended
  *   peer source PORT BYTES  sends so many bytes as fast as they are taken, prints "sent" and stays
  *   peer connect HOST PORT   prints what comes, or the error; HOST may be IPv6
@@ -33,13 +34,16 @@ static struct sockaddr_in address(const char *host, const char *port)
 	return at;
 }
 
+static int family = AF_INET;
+
 static int open_socket(int type, const char *port)
 {
-	struct sockaddr_in at = address("0.0.0.0", port);
-	int fd = socket(AF_INET, type, 0), yes = 1;
+	struct sockaddr_in v4 = address("0.0.0.0", port);
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = v4.sin_port};
+	int fd = socket(family, type, 0), yes = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-	if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
+	if (bind(fd, family == AF_INET6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4, family == AF_INET6 ? sizeof(v6) : sizeof(v4)) < 0)
 		die("bind");
 	if (type == SOCK_STREAM && listen(fd, 1024) < 0)
 		die("listen");
@@ -77,7 +81,7 @@ static void serve(const char *port)
 	if (fork() == 0) {
 		static char buffer[70000];
 		for (;;) {
-			struct sockaddr_in from;
+			struct sockaddr_storage from;
 			socklen_t size = sizeof(from);
 			ssize_t n = recvfrom(udp, buffer, sizeof(buffer), 0, (struct sockaddr *)&from, &size);
 			if (n >= 0)
@@ -186,7 +190,9 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc < 3)
 		return 2;
-	if (!strcmp(argv[1], "serve"))
+	if (!strcmp(argv[1], "serve6"))
+		family = AF_INET6;
+	if (!strncmp(argv[1], "serve", 5))
 		serve(argv[2]);
 	else if (!strcmp(argv[1], "reset"))
 		reset(argv[2]);
