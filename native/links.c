@@ -164,6 +164,23 @@ static int configure(const struct net_link *link, struct netlink *inside)
 	return netlink_send(inside, &b);
 }
 
+static void ignore(const struct nlmsghdr *message, void *context)
+{
+	(void)message, (void)context;
+}
+
+/* The kernel learns in a worker of its own that a link is up, and until then the bridge passes nothing on: a first packet that comes sooner is
+ * lost, and the next one comes a second later, or more. Since Linux 6.8 a question about the link has that done at once. */
+static void settle_link(unsigned index)
+{
+	struct batch b;
+	struct ifinfomsg which = {.ifi_index = (int)index};
+	batch_clear(&b);
+	message_begin(&b, RTM_GETLINK, 0, &which, sizeof(which));
+	put_u32(&b, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	netlink_ask(&router.rtnl, &b, ignore, NULL);
+}
+
 int link_make(struct net_slot *slot, struct network *network, const struct address_wish *wish, struct netlink *inside, struct fault *f)
 {
 	struct in_addr wanted = wish->v4;
@@ -198,8 +215,12 @@ int link_make(struct net_slot *slot, struct network *network, const struct addre
 	network->links++;
 	*last = link;
 	if (make_pair(link, slot->ns) == 0) {
-		if ((!network->v6.bits || switch_on_v6(link, slot->ns) == 0) && configure(link, inside) == 0 && shaper_make(slot, link, f) == 0)
+		if ((!network->v6.bits || switch_on_v6(link, slot->ns) == 0) && configure(link, inside) == 0 && shaper_make(slot, link, f) == 0) {
+			settle_link(link->port);
+			if (network->links == 1)    /* the bridge is up with its first port */
+				settle_link(network->bridge);
 			return 0;
+		}
 		int error = errno;
 		discard(link->port);
 		errno = error;

@@ -6,6 +6,7 @@ import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
+import { release } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -286,6 +287,20 @@ describe.skipIf(why)('on the network of a session', () => {
       await client.remove({ force: true })
       expect(await say(ours, 'dns', 'udp', 'theirs', '1')).not.toContain('answers=1')
     })
+  })
+
+  test('of networks just made have an answer to the first packet that they send', { timeout: 60_000 }, async ({
+    skip,
+  }) => {
+    const [major = 0, minor = 0] = release().split('.').map(Number)
+    if (major < 6 || (major === 6 && minor < 8)) return skip('before Linux 6.8 nobody can be told that a link is up')
+    for (let i = 0; i < 40; i++) {
+      await using network = await engine.networks.create()
+      const more = { name: 'self', networks: [network.name] }
+      await using container = await start(['peer', 'dns', 'udp', 'self', '1'], more)
+      await container.wait()
+      expect(await container.logText()).toMatch(/^code=0 cut=0 answers=1 /)
+    }
   })
 })
 
