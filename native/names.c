@@ -13,6 +13,8 @@
 #include "ip.h"
 
 enum { HEADER = 12, NAME_MOST = 255, ANSWERS_MOST = 16, TTL_S = 1 };
+/* What every client takes over UDP (RFC 1035, 4.2.1). The next answer begins with another record, so none is left out for ever. */
+enum { PLAIN_MOST = 512, RECORD = 12 };
 enum { TYPE_A = 1, TYPE_PTR = 12, TYPE_AAAA = 28, CLASS_IN = 1, NXDOMAIN = 3, FORMERR = 1 };
 
 struct name {
@@ -273,9 +275,9 @@ static size_t answer_name(const uint8_t *query, size_t question, const char *tex
 			if (!is_called(name, network, text) || !has_record(name, type))
 				continue;
 			bool is_before = seen++ < first;
-			if (is_before == (round == 1) && read_u16(answer + 6) < ANSWERS_MOST)
-				at = type == TYPE_A ? add_record(answer, at, type, &name->address, sizeof(name->address))
-					: add_record(answer, at, type, &name->v6, sizeof(name->v6));
+			size_t size = type == TYPE_A ? sizeof(name->address) : sizeof(name->v6);
+			if (is_before == (round == 1) && read_u16(answer + 6) < ANSWERS_MOST && at + RECORD + size <= PLAIN_MOST)
+				at = type == TYPE_A ? add_record(answer, at, type, &name->address, size) : add_record(answer, at, type, &name->v6, size);
 		}
 	return at;
 }

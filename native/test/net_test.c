@@ -1538,7 +1538,7 @@ static void test_egress_v6(const struct net_slot *one, const struct net_slot *ot
 	const char *port[] = {"7104"};
 	struct net_slot *allowed = on(link_on(one, a)->network, NULL);
 	expect_equal(run(ns, echo_client, &gateway), ECONNREFUSED);
-	expect(run(ns, udp_client, &gateway) != 0);
+	expect_equal(run(ns, udp_client, &gateway), ECONNREFUSED);
 	must(net_slot_host_ports(allowed, port, 1, &f) == 0, f.message);
 	expect_equal(run(net_slot_ns(allowed), echo_client, &gateway), 0);
 	expect_equal(run(ns, echo_client, &gateway), ECONNREFUSED);
@@ -1593,7 +1593,7 @@ static void test_heirs_v6(struct network *a)
 		pid_t server = serve(net_slot_ns(heir), echo_server, at("::", 5432));
 		double start = seconds();
 		expect_equal(run(net_slot_ns(client), echo_client, &t), 0);
-		expect(seconds() - start < 0.8);
+		expect(seconds() - start < 4);    /* who is not told asks again after 5 s at the soonest */
 		stop(server);
 	}
 	net_give_back(client, false);

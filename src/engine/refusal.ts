@@ -242,7 +242,8 @@ function judgeNetworkOrVolume({ step, subject, errno, message }: Refusal, { opti
     ENOSYS: 'NOT_SUPPORTED',
   }
   const code = codes[errno] ?? 'LAUNCH_FAILED'
-  return code === 'LAUNCH_FAILED' ? { code } : { code, value: subject, why }
+  if (code === 'LAUNCH_FAILED') return { code }
+  return { code, value: subject, why, ...(subject === 'ipv6' ? { field: 'network.ipv6' } : {}) }
 }
 
 /** The warden writes IPv6 addresses in their usual form, whatever was given. */

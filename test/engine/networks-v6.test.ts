@@ -50,8 +50,8 @@ describe.skipIf(why)('a network with IPv6', () => {
     return container
   }
   const run = async (container: Container, ...command: string[]) => (await container.exec(command)).stdout.trim()
-  /** What a server says, or '' when it is not reached within a second. */
-  const ask = (from: Container, host: string, port = 80) => run(from, 'nc', '-w', '1', host, String(port))
+  /** What a server says, or '' when it is not reached: a first packet may get lost, and the next one comes a second later. */
+  const ask = (from: Container, host: string, port = 80) => run(from, 'nc', '-w', '3', host, String(port))
   const look = async (from: Container, type: string, name: string) => {
     const { stdout } = await from.exec(['nslookup', `-type=${type}`, name])
     return [...stdout.matchAll(/^Address: ([\da-f.:]+)$/gm)].map(([, address]) => address!)
@@ -297,7 +297,7 @@ describe.skipIf(why)('a network with IPv6', () => {
 
 /** What a server says to this machine, '' if it is not reached. */
 async function hear(host: string, port = 80): Promise<string> {
-  const socket = connect({ host, port, timeout: 1000 }).setEncoding('utf8')
+  const socket = connect({ host, port, timeout: 4000 }).setEncoding('utf8')
   socket.on('timeout', () => socket.destroy())
   try {
     let text = ''

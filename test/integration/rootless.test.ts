@@ -203,7 +203,7 @@ describe.each(modes)('as an ordinary user with ids "$ids"', ({ ids, range, skip 
       await engine.waitForPort({ name: 'server6', port: 80 })
       await engine.waitForPort({ name: 'stranger6', port: 80 })
       const ask = async (host: string, port = 80) =>
-        (await engine.exec({ name: 'client6', command: ['nc', '-w', '1', host, String(port)] })).stdout
+        (await engine.exec({ name: 'client6', command: ['nc', '-w', '3', host, String(port)] })).stdout
       expect(server.ipv6Address.startsWith(ipv6!.subnet.replace('/64', ''))).toBe(true)
       expect(await ask(server.ipv6Address)).toBe('here\n')
       expect(await ask(stranger.ipv6Address)).toBe('')
