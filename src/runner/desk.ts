@@ -210,13 +210,13 @@ export class ContainerDesk {
     },
     createNetwork: async (backend, { args: [options], signal, whenLetGo }) => {
       const network = await backend.createNetwork(options!, { signal })
-      const { id, name, subnet } = network
+      const { id, name, subnet, ipv6Subnet } = network
       this.#networks.set(id, network)
       this.#workers.add(id)
       whenLetGo(async () => {
         if (this.#forget(id)) await this.#endNetwork(network)
       })
-      return { id, name, subnet } satisfies NetworkFacts
+      return { id, name, subnet, ipv6Subnet } satisfies NetworkFacts
     },
     prepareState: async (backend, { args: [key, timeoutMs], signal, ask }) => {
       const make = async () => this.#containers.get((await ask()) as string)!

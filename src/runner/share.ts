@@ -61,8 +61,8 @@ export async function startShared(members: SharedMembers, signal: AbortSignal): 
       const started = await definition.start({ signal })
       networks.push(started)
       shareNetwork(definition, () => started)
-      const { id, name: own, subnet } = desk.addNetwork(insidesOf(started))
-      toldNetworks.push([name, { id, name: own, subnet }])
+      const { id, name: own, subnet, ipv6Subnet } = desk.addNetwork(insidesOf(started))
+      toldNetworks.push([name, { id, name: own, subnet, ipv6Subnet }])
     }
     containers = await startAll(
       members.containers.map(({ definition }) => definition),

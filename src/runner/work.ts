@@ -12,6 +12,7 @@ export interface ContainerFacts {
 /** A network, as it is told to workers. */
 export interface NetworkFacts extends ContainerFacts {
   readonly subnet: string
+  readonly ipv6Subnet: string
 }
 
 /** Which state a container begins with: one of the store, or one of this session. */
