@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "launch.h"
+#include "mounts.h"
 
 void container_copy_ended(struct container *c, pid_t pid)
 {
@@ -52,7 +53,7 @@ int container_open_root(struct container *c, struct fault *f)
 		return root < 0 ? fault(f, "overlay", mounted, errno, NULL) : root;
 	}
 	return fresh_work(c, work, sizeof(work), f) < 0 ? -1
-		: launch_mount(&c->plan.layers, c->scratch.upper, work, session.rootless, f);
+		: mounts_overlay(&c->plan.layers, c->scratch.upper, work, session.rootless, f);
 }
 
 int container_open_upper(struct container *c, struct fault *f)

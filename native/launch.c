@@ -20,6 +20,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "mounts.h"
 #include "resolve.h"
 #include "volume.h"
 
@@ -39,127 +40,7 @@ uint64_t launch_flags(const struct plan *plan)
 	return plan->clock_offset_ns ? flags : flags | CLONE_NEWTIME;
 }
 
-/* -- mounts by descriptor ------------------------------------------------------------------------------------------------ */
-
-static int fs_option(int fs, const char *key, const char *value)
-{
-	return fsconfig(fs, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value, 0);
-}
-
-/* `mode=755,size=65536k,newinstance` */
-static int fs_options(int fs, const char *data)
-{
-	char copy[1024], *at = copy, *option;
-	if (snprintf(copy, sizeof(copy), "%s", data) >= (int)sizeof(copy)) {
-		errno = EINVAL;
-		return -1;
-	}
-	while ((option = strsep(&at, ","))) {
-		char *value = strchr(option, '=');
-		if (value)
-			*value++ = 0;
-		if (*option && fs_option(fs, option, value) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-static int new_mount(const char *type, const char *data, unsigned attributes)
-{
-	int fs = fsopen(type, FSOPEN_CLOEXEC);
-	if (fs < 0)
-		return -1;
-	int mount_fd = -1;
-	if ((!data || fs_options(fs, data) == 0) && fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
-		mount_fd = fsmount(fs, FSMOUNT_CLOEXEC, attributes);
-	int error = errno;
-	close(fs);
-	errno = error;
-	return mount_fd;
-}
-
-static int hang(int mount_fd, int target_fd)
-{
-	return move_mount(mount_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-}
-
-static int set_attributes(int mount_fd, uint64_t attributes, uint64_t propagation, bool recursive)
-{
-	struct mount_attr attr = {.attr_set = attributes, .propagation = propagation};
-	if (attributes & (MOUNT_ATTR_NOATIME | MOUNT_ATTR_STRICTATIME))
-		attr.attr_clr = MOUNT_ATTR__ATIME;
-	return mount_setattr(mount_fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), &attr, sizeof(attr));
-}
-
-static int clone_tree(int dir_fd, const char *path, bool recursive)
-{
-	return open_tree(dir_fd, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0));
-}
-
 /* -- the root ----------------------------------------------------------------------------------------------------------- */
-
-/* Kernels before 6.5 know only the one string, with colons and commas escaped, and no more of it than a page. */
-static int old_lowerdir(int fs, const struct words *layers)
-{
-	char text[4096], *to = text, *end = text + sizeof(text) - 3;
-	for (size_t i = 0; i < layers->count; i++) {
-		if (i)
-			*to++ = ':';
-		for (const char *from = layers->at[i]; *from; from++) {
-			if (to >= end) {
-				errno = ENAMETOOLONG;
-				return -1;
-			}
-			if (*from == ':' || *from == '\\')
-				*to++ = '\\';
-			*to++ = *from;
-		}
-	}
-	*to = 0;
-	return fs_option(fs, "lowerdir", text);
-}
-
-static int add_layers(int fs, const struct words *layers)
-{
-	for (size_t i = 0; i < layers->count; i++)
-		if (fs_option(fs, "lowerdir+", layers->at[i]) < 0)
-			return i || errno != EINVAL ? -1 : old_lowerdir(fs, layers);
-	return 0;
-}
-
-int launch_mount(const struct words *layers, const char *upper, const char *work, bool rootless, struct fault *f)
-{
-	const char *first = layers->at[0];
-	for (size_t i = 0; i < layers->count; i++) {
-		struct stat st;
-		if (stat(layers->at[i], &st) < 0)
-			return fault(f, "layer", layers->at[i], errno, NULL);
-		if (!S_ISDIR(st.st_mode))
-			return fault(f, "layer", layers->at[i], ENOTDIR, NULL);
-	}
-	int fs = fsopen("overlay", FSOPEN_CLOEXEC);
-	if (fs < 0)
-		return fault(f, "overlay", first, errno, "the kernel has no overlay file system for us");
-	/* An upper that becomes a layer must be a plain tree: no renamed directories by reference, no data left below. Nothing in it need
-	 * survive a power cut, so nothing is flushed (volatile, 5.10). With userxattr the first two are off and may not even be named. */
-	bool set = add_layers(fs, layers) == 0 && (!upper || (fs_option(fs, "upperdir", upper) == 0 && fs_option(fs, "workdir", work) == 0 &&
-		fs_option(fs, "volatile", NULL) == 0)) && fs_option(fs, "index", "off") == 0 &&
-		(rootless ? fs_option(fs, "userxattr", NULL) == 0
-			: fs_option(fs, "redirect_dir", "off") == 0 && fs_option(fs, "metacopy", "off") == 0) &&
-		fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0;
-	if (!set) {
-		int error = errno;
-		char why[200] = "";
-		ssize_t got = read(fs, why, sizeof(why) - 1); /* the kernel's own words: "e overlay: …" */
-		why[got > 0 ? got : 0] = 0;
-		close(fs);
-		return fault(f, "overlay", first, error, got > 2 ? why + 2 : NULL);
-	}
-	int root = fsmount(fs, FSMOUNT_CLOEXEC, 0);
-	int error = errno;
-	close(fs);
-	return root < 0 ? fault(f, "overlay", first, error, NULL) : root;
-}
 
 static int pivot(int root, const char *attach, struct fault *f)
 {
@@ -175,7 +56,7 @@ static int pivot(int root, const char *attach, struct fault *f)
 
 int launch_root(const struct plan *plan, const char *mounted, const char *upper, const char *work, const char *attach, bool rootless, struct fault *f)
 {
-	int root = mounted ? clone_tree(AT_FDCWD, mounted, false) : launch_mount(&plan->layers, upper, work, rootless, f);
+	int root = mounted ? mounts_clone(AT_FDCWD, mounted, false) : mounts_overlay(&plan->layers, upper, work, rootless, f);
 	if (root < 0 && mounted)
 		return fault(f, "overlay", mounted, errno, NULL);
 	return root < 0 || pivot(root, attach, f) < 0 ? -1 : root;
@@ -202,7 +83,7 @@ static int other_shm(int pidfd, struct fault *f)
 	int own = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), tree = -1;
 	if (own < 0 || setns(pidfd, CLONE_NEWNS) < 0)
 		return fault(f, "namespace", "ipc", errno, "cannot enter the other container's mounts");
-	tree = clone_tree(AT_FDCWD, "/dev/shm", false);
+	tree = mounts_clone(AT_FDCWD, "/dev/shm", false);
 	int error = errno;
 	if (setns(own, CLONE_NEWNS) < 0)
 		return fault(f, "namespace", "mount", errno, NULL);
@@ -221,7 +102,7 @@ static int open_inside(const struct mount_step *m, struct fault *f)
 		return fault(f, "namespace", "mount", errno, "cannot enter the other container's mounts");
 	int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int from = root < 0 ? fault(f, "mount-source", m->source_root, errno, NULL) : resolve_in_root(root, m->source, O_PATH, f, "mount-source");
-	int tree = from < 0 ? -1 : clone_tree(from, "", m->recursive);
+	int tree = from < 0 ? -1 : mounts_clone(from, "", m->recursive);
 	if (from >= 0 && tree < 0)
 		fault(f, "mount-source", m->source, errno, NULL);
 	if (elsewhere && setns(own, CLONE_NEWNS) < 0)
@@ -237,14 +118,14 @@ static int open_inside(const struct mount_step *m, struct fault *f)
 static int open_image(const struct launch *l, const struct mount_step *m, struct fault *f)
 {
 	struct words layers = {l->plan->image_layers.at + m->layers, m->layer_count};
-	int whole = layers.count == 1 ? clone_tree(AT_FDCWD, layers.at[0], false) : launch_mount(&layers, NULL, NULL, l->setup.rootless, f);
+	int whole = layers.count == 1 ? mounts_clone(AT_FDCWD, layers.at[0], false) : mounts_overlay(&layers, NULL, NULL, l->setup.rootless, f);
 	if (whole < 0)
 		return fault(f, "mount-source", layers.at[0], errno, NULL);
 	if (!m->source)
 		return whole;
 	if (move_mount(whole, "", AT_FDCWD, l->attach, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return fault(f, "mount-source", l->attach, errno, NULL);
-	int from = resolve_in_root(whole, m->source, O_PATH, f, "mount-source"), tree = from < 0 ? -1 : clone_tree(from, "", false);
+	int from = resolve_in_root(whole, m->source, O_PATH, f, "mount-source"), tree = from < 0 ? -1 : mounts_clone(from, "", false);
 	if (from >= 0 && tree < 0)
 		fault(f, "mount-source", m->source, errno, NULL);
 	if (umount2(l->attach, MNT_DETACH) < 0)
@@ -270,7 +151,7 @@ static int open_sources(struct launch *l, int *device_trees, int *view_trees, st
 		/* An unprivileged mounter gets a new proc or sysfs only while its mount namespace holds one that is wholly visible
 		 * (mount_too_revealing() in fs/namespace.c): the host's, which is about to go. */
 		if (m->kind == MOUNT_PROC || m->kind == MOUNT_SYSFS) {
-			m->tree = new_mount(m->kind == MOUNT_PROC ? "proc" : "sysfs", m->data, (unsigned)m->attributes);
+			m->tree = mounts_new(m->kind == MOUNT_PROC ? "proc" : "sysfs", m->data, (unsigned)m->attributes);
 			if (m->tree < 0)
 				return fault(f, "mount", m->target, errno, errno == EPERM
 					? "a new one is refused where the old one has parts covered, as in an unprivileged container" : NULL);
@@ -283,14 +164,14 @@ static int open_sources(struct launch *l, int *device_trees, int *view_trees, st
 		}
 		if (m->kind != MOUNT_BIND)
 			continue;
-		m->tree = m->source_root ? open_inside(m, f) : clone_tree(AT_FDCWD, m->source, m->recursive);
+		m->tree = m->source_root ? open_inside(m, f) : mounts_clone(AT_FDCWD, m->source, m->recursive);
 		if (m->tree < 0)
 			return fault(f, "mount-source", m->source, errno, NULL); /* the first fault stands */
 		if (m->fill && (m->fill_fd = open(m->fill, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600)) < 0)
 			return fault(f, "volume", m->fill, errno, NULL);
 	}
 	for (size_t i = 0; i < plan->file_count; i++)
-		if ((plan->files[i].tree = clone_tree(AT_FDCWD, plan->files[i].host_path, false)) < 0)
+		if ((plan->files[i].tree = mounts_clone(AT_FDCWD, plan->files[i].host_path, false)) < 0)
 			return fault(f, "file", plan->files[i].path, errno, NULL);
 	for (size_t i = 0; i < plan->devices.count; i++) {
 		device_trees[i] = -1;
@@ -299,11 +180,11 @@ static int open_sources(struct launch *l, int *device_trees, int *view_trees, st
 		const char *source = plan->devices.at[i] + 5;
 		char path[512];
 		snprintf(path, sizeof(path), "%.*s", (int)strcspn(source, ":"), source);
-		if ((device_trees[i] = clone_tree(AT_FDCWD, path, false)) < 0)
+		if ((device_trees[i] = mounts_clone(AT_FDCWD, path, false)) < 0)
 			return fault(f, "device", path, errno, NULL);
 	}
 	for (size_t i = 0; i < l->view_count; i++)
-		view_trees[i] = clone_tree(AT_FDCWD, l->views[i].path, false);
+		view_trees[i] = mounts_clone(AT_FDCWD, l->views[i].path, false);
 	return 0;
 }
 
@@ -364,10 +245,8 @@ static int bind_step(const struct launch *l, struct mount_step *m, struct fault 
 			return -1;
 		close(m->fill_fd);
 	}
-	if (set_attributes(m->tree, m->attributes, m->propagation ? m->propagation : MS_PRIVATE, m->recursive) < 0)
-		return fault(f, "mount", m->target, errno, "cannot set the mount's options");
-	if (hang(m->tree, target) < 0)
-		return fault(f, "mount", m->target, errno, NULL);
+	if (mounts_hang_with(m->tree, target, m->attributes, m->propagation ? m->propagation : MS_PRIVATE, m->recursive) < 0)
+		return fault(f, "mount", m->target, errno, errno == EOPNOTSUPP ? "options for what is mounted below it need Linux 5.12" : NULL);
 	close(target);
 	close(m->tree);
 	return 0;
@@ -381,12 +260,12 @@ static int cgroup_step(const struct launch *l, const struct mount_step *m, int t
 	if (!*l->views[0].name) {
 		if (view_trees[0] < 0)
 			return 0;
-		if (set_attributes(view_trees[0], attributes, MS_PRIVATE, false) < 0 || hang(view_trees[0], target) < 0)
+		if (mounts_hang_with(view_trees[0], target, attributes, MS_PRIVATE, false) < 0)
 			return fault(f, "mount", m->target, errno, NULL);
 		return 0;
 	}
-	int tmpfs = new_mount("tmpfs", "mode=755,size=4k", attributes & ~(unsigned)MOUNT_ATTR_RDONLY);
-	if (tmpfs < 0 || hang(tmpfs, target) < 0)
+	int tmpfs = mounts_new("tmpfs", "mode=755,size=4k", attributes & ~(unsigned)MOUNT_ATTR_RDONLY);
+	if (tmpfs < 0 || mounts_hang(tmpfs, target) < 0)
 		return fault(f, "mount", m->target, errno, NULL);
 	for (size_t i = 0; i < l->view_count; i++) {
 		if (view_trees[i] < 0)
@@ -394,12 +273,12 @@ static int cgroup_step(const struct launch *l, const struct mount_step *m, int t
 		if (mkdirat(tmpfs, l->views[i].name, 0755) < 0)
 			return fault(f, "mount", l->views[i].name, errno, NULL);
 		int dir = openat(tmpfs, l->views[i].name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (dir < 0 || set_attributes(view_trees[i], attributes, MS_PRIVATE, false) < 0 || hang(view_trees[i], dir) < 0)
+		if (dir < 0 || mounts_hang_with(view_trees[i], dir, attributes, MS_PRIVATE, false) < 0)
 			return fault(f, "mount", l->views[i].name, errno, NULL);
 		close(dir);
 		close(view_trees[i]);
 	}
-	if ((attributes & MOUNT_ATTR_RDONLY) && set_attributes(tmpfs, MOUNT_ATTR_RDONLY, 0, false) < 0)
+	if ((attributes & MOUNT_ATTR_RDONLY) && mounts_attributes(tmpfs, MOUNT_ATTR_RDONLY) < 0)
 		return fault(f, "mount", m->target, errno, NULL);
 	close(tmpfs);
 	return 0;
@@ -415,8 +294,8 @@ static int volume_step(const struct launch *l, const struct mount_step *m, struc
 	if (on_file_system(target, PROC_SUPER_MAGIC))
 		return fault(f, "mount-target", m->target, EPERM, "nothing may be mounted inside /proc");
 	if (l->plan->readonly_root) {
-		int tree = clone_tree(target, "", false);
-		if (tree < 0 || hang(tree, target) < 0)
+		int tree = mounts_clone(target, "", false);
+		if (tree < 0 || mounts_hang(tree, target) < 0)
 			return fault(f, "mount", m->target, errno, NULL);
 		close(tree);
 	}
@@ -452,10 +331,10 @@ static int mount_steps(struct launch *l, const int *view_trees, int *proc_fd, st
 			close(target);
 			continue;
 		}
-		int mount_fd = m->tree >= 0 ? m->tree : new_mount(TYPES[m->kind], m->data, (unsigned)m->attributes);
+		int mount_fd = m->tree >= 0 ? m->tree : mounts_new(TYPES[m->kind], m->data, (unsigned)m->attributes);
 		if (mount_fd < 0)
 			return fault(f, "mount", m->target, errno, NULL);
-		if (hang(mount_fd, target) < 0)
+		if (mounts_hang(mount_fd, target) < 0)
 			return fault(f, "mount", m->target, errno, NULL);
 		close(target);
 		if (m->kind == MOUNT_PROC && *proc_fd < 0)
@@ -489,7 +368,7 @@ static int device_step(int root, const char *text, int tree, struct fault *f)
 		int target = resolve_make(root, path, false, 0644, f, "device");
 		if (target < 0)
 			return -1;
-		if (hang(tree, target) < 0)
+		if (mounts_hang(tree, target) < 0)
 			return fault(f, "device", path, errno, NULL);
 		close(target);
 		close(tree);
@@ -556,7 +435,7 @@ static int file_step(int root, const struct file_step *file, struct fault *f)
 		return -1;
 	if (on_file_system(target, PROC_SUPER_MAGIC))
 		return fault(f, "file", file->path, EPERM, NULL);
-	if (set_attributes(file->tree, 0, MS_PRIVATE, false) < 0 || hang(file->tree, target) < 0)
+	if (mounts_hang_with(file->tree, target, 0, MS_PRIVATE, false) < 0)
 		return fault(f, "file", file->path, errno, NULL);
 	close(target);
 	close(file->tree);
@@ -590,12 +469,12 @@ static int mask_steps(int root, const struct words *paths, struct fault *f)
 		if (!S_ISDIR(st.st_mode)) {
 			if (null_fd < 0 && (null_fd = trusted_null(root, f)) < 0)
 				return -1;
-			cover = clone_tree(null_fd, "", false);
+			cover = mounts_clone(null_fd, "", false);
 		} else if (empty < 0) /* one empty read-only file system serves all */
-			cover = empty = new_mount("tmpfs", "size=4k,mode=555", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+			cover = empty = mounts_new("tmpfs", "size=4k,mode=555", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 		else
-			cover = clone_tree(empty, "", false);
-		if (cover < 0 || hang(cover, target) < 0)
+			cover = mounts_clone(empty, "", false);
+		if (cover < 0 || mounts_hang(cover, target) < 0)
 			return fault(f, "mask", paths->at[i], errno, NULL);
 		if (cover != empty)
 			close(cover);
@@ -610,8 +489,8 @@ static int readonly_steps(int root, const struct words *paths, struct fault *f)
 		int target = resolve_in_root(root, paths->at[i], O_PATH | O_NOFOLLOW, NULL, "mask");
 		if (target < 0 && (errno == ENOENT || errno == ENOTDIR))
 			continue;
-		int tree = target < 0 ? -1 : clone_tree(target, "", true);
-		if (tree < 0 || set_attributes(tree, MOUNT_ATTR_RDONLY, MS_PRIVATE, true) < 0 || hang(tree, target) < 0)
+		int tree = target < 0 ? -1 : mounts_clone(target, "", true);
+		if (tree < 0 || mounts_hang_with(tree, target, MOUNT_ATTR_RDONLY, MS_PRIVATE, true) < 0)
 			return fault(f, "mask", paths->at[i], errno, NULL);
 		close(tree);
 		close(target);
@@ -688,11 +567,11 @@ static int enter_groups(const struct launch *l, struct fault *f)
 
 static int console_step(int root, int slave, struct fault *f)
 {
-	int tree = clone_tree(slave, "", false);
+	int tree = mounts_clone(slave, "", false);
 	int target = resolve_make(root, "/dev/console", false, 0600, f, "device");
 	if (target < 0)
 		return -1;
-	if (tree < 0 || hang(tree, target) < 0)
+	if (tree < 0 || mounts_hang(tree, target) < 0)
 		return fault(f, "device", "/dev/console", errno, NULL);
 	close(tree);
 	close(target);
@@ -711,7 +590,7 @@ static int build(struct launch *l, struct fault *f)
 		return fault(f, "namespace", "net", errno, NULL);
 	if (l->ipc_of >= 0 && setns(l->ipc_of, CLONE_NEWIPC) < 0)
 		return fault(f, "namespace", "ipc", errno, NULL);
-	if (open_sources(l, device_trees, view_trees, f) < 0)
+	if (mounts_prepare(f) < 0 || open_sources(l, device_trees, view_trees, f) < 0)
 		return -1;
 	int root = l->setup.root_fd = launch_root(plan, l->mounted, l->upper, l->work, l->attach, l->setup.rootless, f);
 	if (root < 0 || mount_steps(l, view_trees, &proc_fd, f) < 0)
@@ -741,7 +620,7 @@ static int build(struct launch *l, struct fault *f)
 		? resolve_make(root, plan->process.workdir, true, 0755, NULL, "workdir") : -1;
 	if (workdir >= 0)
 		close(workdir);
-	if (plan->readonly_root && set_attributes(root, MOUNT_ATTR_RDONLY, 0, false) < 0)
+	if (plan->readonly_root && mounts_attributes(root, MOUNT_ATTR_RDONLY) < 0)
 		return fault(f, "mount", "/", errno, NULL);
 	/* The root was opened on the detached mount; paths must start at the mounted one. */
 	if (chdir("/") < 0)

@@ -23,8 +23,6 @@ struct launch {
 uint64_t launch_flags(const struct plan *);
 int launch_adjust_oom_score(const struct plan *, struct fault *);
 _Noreturn void launch_child(struct launch *);
-/* An overlay of these layers, not hung anywhere. Without upper and work it is read-only, and needs two layers. */
-int launch_mount(const struct words *layers, const char *upper, const char *work, bool rootless, struct fault *);
 /* Mounts only the root (for copies in and out of a stopped container): its own mount namespace is entered already. cwd and root are the container's
  * afterwards. Returns a descriptor of the root. */
 int launch_root(const struct plan *, const char *mounted, const char *upper, const char *work, const char *attach, bool rootless, struct fault *);

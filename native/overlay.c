@@ -26,6 +26,7 @@
 
 #include "archive.h"
 #include "launch.h"
+#include "mounts.h"
 #include "loop.h"
 #include "scratch.h"
 #include "tar.h"
@@ -219,7 +220,7 @@ static int mount_it(struct overlay *overlay, const char *layers_text)
 	if (copy && layers.at) {
 		split(copy, &layers);
 		if (hold_layers(overlay, &layers, NULL) == 0)
-			root = launch_mount(&layers, upper, work, session.rootless, NULL);
+			root = mounts_overlay(&layers, upper, work, session.rootless, NULL);
 	}
 	if (root >= 0 && (mkdir(point, 0700) == 0 || errno == EEXIST))
 		done = move_mount(root, "", AT_FDCWD, point, MOVE_MOUNT_F_EMPTY_PATH);
@@ -254,7 +255,7 @@ int overlay_mount(struct overlay *overlay, const struct words *layers, const cha
 	char upper[OVERLAY_PATH], point[OVERLAY_PATH];
 	overlay_path(overlay, 'u', upper);
 	overlay_path(overlay, 'm', point);
-	int root = launch_mount(layers, upper, work, session.rootless, f);
+	int root = mounts_overlay(layers, upper, work, session.rootless, f);
 	if (root < 0)
 		return -1;
 	int done = mkdir(point, 0700) < 0 && errno != EEXIST ? -1 : move_mount(root, "", AT_FDCWD, point, MOVE_MOUNT_F_EMPTY_PATH);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "launch.h"
+#include "mounts.h"
 #include "resolve.h"
 #include "xattrs.h"
 
@@ -179,7 +180,7 @@ static void remove_stub(const struct stubs *s, const char *target)
 static int open_layers(const struct plan *plan, bool rootless, struct fault *f)
 {
 	if (plan->layers.count > 1)
-		return launch_mount(&plan->layers, NULL, NULL, rootless, f);
+		return mounts_overlay(&plan->layers, NULL, NULL, rootless, f);
 	int fd = open(plan->layers.at[0], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? fault(f, "layer", plan->layers.at[0], errno, NULL) : fd;
 }

@@ -816,6 +816,20 @@ describe.skipIf(why)('an engine', () => {
       expect(stdout).toMatch(/^top\nroot:/)
     })
 
+    test('of as many layers as an image may have, in directories of any name', async () => {
+      const layers = Array.from({ length: 126 }, (_, i) =>
+        join(world.directory, 'many', `layer ${i}, with a: and a \\ in its name`),
+      )
+      for (const [i, layer] of layers.entries()) {
+        mkdirSync(join(layer, 'many'), { recursive: true })
+        writeFileSync(join(layer, 'many', String(i)), '')
+        writeFileSync(join(layer, 'last'), `${i}\n`)
+      }
+      const script = 'ls /many | wc -l; cat /last; rm /many/7 && touch /many/new && ls /many | wc -l'
+      const { stdout, stderr } = await sh(script, { rootfs: { layers: [world.rootfs, ...layers] } })
+      expect([stdout, stderr]).toEqual(['126\n125\n126\n', ''])
+    })
+
     test('is never written to', async () => {
       await sh('echo x > /written; rm /etc/group')
       expect(readdirSync(world.rootfs)).not.toContain('written')
