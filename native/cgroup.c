@@ -374,6 +374,7 @@ struct cgroup *cgroup_make(const char *id, const struct cgroup_limit *limits, si
 		return NULL;
 	}
 	group->v2_fd = -1;
+	group->enter_by_write = needed & CGROUP_CPUSET;
 	snprintf(group->name, sizeof(group->name), "%.12s", id);
 	for EACH_HIERARCHY(h) {
 		unsigned wanted = h->version == 1 ? h->controllers & (default_controllers() | (unsigned)needed) : 1;
@@ -420,9 +421,15 @@ void cgroup_remove(struct cgroup *group)
 	free(group);
 }
 
+/* A process cloned into a group keeps its parent's processors (kernels before 6.3): only a process that moves gets the group's. */
+static bool clones_into(const struct cgroup *group)
+{
+	return cgroup_session.clone_into && !group->enter_by_write;
+}
+
 int cgroup_v2_fd(const struct cgroup *group)
 {
-	return cgroup_session.clone_into ? group->v2_fd : -1;
+	return clones_into(group) ? group->v2_fd : -1;
 }
 
 size_t cgroup_procs_fds(struct cgroup *group, const int **fds)
@@ -432,7 +439,7 @@ size_t cgroup_procs_fds(struct cgroup *group, const int **fds)
 		return group->procs_count;
 	group->procs_open = true;
 	for EACH_HIERARCHY(h) {
-		if (!(group->made & 1u << (h - cgroup_session.hierarchies)) || (h->version == 2 && cgroup_session.clone_into))
+		if (!(group->made & 1u << (h - cgroup_session.hierarchies)) || (h->version == 2 && clones_into(group)))
 			continue;
 		/* "0" to v1's tasks moves the one thread that writes. cgroup.procs would take cgroup_threadgroup_rwsem and
 		 * wait for an RCU grace period: a start that joins three groups took 14.2 ms to exec that way, 2.7 ms this

@@ -36,7 +36,7 @@ struct cgroup;
  * value the kernel refuses. Device rules that cannot be enforced for want of privilege (rootless) are not an error. */
 struct cgroup *cgroup_make(const char *id, const struct cgroup_limit *, size_t count, const char *device_rules,
 	struct fault *);
-/* v2 directory descriptor for CLONE_INTO_CGROUP, -1 if there is none or no clone3. With CLONE_NEWCGROUP in the same
+/* v2 directory descriptor for CLONE_INTO_CGROUP, -1 if there is none, no clone3, or a cpuset. With CLONE_NEWCGROUP in the same
  * call the new namespace's root would be the parent's group: the child unshares it after it has written to
  * cgroup_procs_fds. */
 int cgroup_v2_fd(const struct cgroup *);
@@ -44,7 +44,7 @@ int cgroup_v2_fd(const struct cgroup *);
  * to each before anything else. Not of cgroup.procs: that takes cgroup_threadgroup_rwsem for writing, which waits
  * for an RCU grace period each time (three hierarchies, starts 20 ms apart: 14.2 ms to exec instead of 2.7 ms); a
  * thread that moves itself alone does not need the lock. Returns the count; fds stay owned by the group. Where there
- * is v2 but no clone3 support, includes v2's cgroup.procs. */
+ * is v2 but cgroup_v2_fd has none to clone into, includes v2's cgroup.procs. */
 size_t cgroup_procs_fds(struct cgroup *, const int **fds);
 /* Closes those descriptors until they are asked for again: every fork of the warden copies what is open. */
 void cgroup_procs_close(struct cgroup *);

@@ -43,6 +43,7 @@ struct cgroup {
 	char name[16];                       /* directory in each hierarchy */
 	unsigned made;                       /* bit i: in hierarchies[i] */
 	int v2_fd;                           /* O_PATH, -1 if none */
+	bool enter_by_write;                 /* version 2 too: see clones_into */
 	struct device_set *devices;          /* NULL: everything allowed */
 	int procs[MAX_HIERARCHIES + 1];
 	size_t procs_count;
