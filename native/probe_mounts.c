@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,8 +53,8 @@ static int write_through(struct fault *f)
 	return 0;
 }
 
-/* Mounts an overlay in the working directory and writes through it. */
-static int try_overlay(const char *options, struct fault *f)
+/* Mounts an overlay in the working directory and, if asked, writes through it. */
+static int try_overlay(const char *options, bool write, struct fault *f)
 {
 	const char *const names[] = {"lower", "upper", "work", "merged", NULL};
 	if (make_directories(names, f) < 0)
@@ -66,7 +67,7 @@ static int try_overlay(const char *options, struct fault *f)
 	snprintf(data, sizeof(data), "lowerdir=lower,upperdir=upper,workdir=work%s", options);
 	if (mount("overlay", "merged", "overlay", 0, data) < 0)
 		return fault(f, "mount", "overlay", errno, NULL);
-	int result = write_through(f);
+	int result = write ? write_through(f) : 0;
 	if (umount2("merged", 0) < 0)
 		return fault(f, "umount", "overlay", errno, NULL);
 	/* The kernel leaves a directory without any permission in work, which an ordinary user could not empty later. */
@@ -77,18 +78,18 @@ static int try_overlay(const char *options, struct fault *f)
 
 static int overlay(struct probe_report *r)
 {
-	return probe_enter_scratch(0, &r->fault) < 0 ? -1 : try_overlay("", &r->fault);
+	return probe_enter_scratch(0, &r->fault) < 0 ? -1 : try_overlay("", true, &r->fault);
 }
 
 static int overlay_userxattr(struct probe_report *r)
 {
-	return probe_enter_scratch(0, &r->fault) < 0 ? -1 : try_overlay(",userxattr", &r->fault);
+	return probe_enter_scratch(0, &r->fault) < 0 ? -1 : try_overlay(",userxattr", true, &r->fault);
 }
 
 static int overlay_volatile(struct probe_report *r)
 {
 	const char *options = probe_rootless() ? ",volatile,userxattr" : ",volatile";
-	return probe_enter_scratch(0, &r->fault) < 0 ? -1 : try_overlay(options, &r->fault);
+	return probe_enter_scratch(0, &r->fault) < 0 ? -1 : try_overlay(options, false, &r->fault);
 }
 
 /* On the store's own file system, which may be an overlay (inside Docker) or NFS and then carries no upper. */
@@ -102,7 +103,7 @@ static int overlay_on_store(struct probe_report *r)
 		return -1;
 	if (chdir(probe_settings.store) < 0)
 		return fault(&r->fault, "chdir", probe_settings.store, errno, NULL);
-	return try_overlay(options, &r->fault);
+	return try_overlay(options, true, &r->fault);
 }
 
 static int tmpfs(struct probe_report *r)

@@ -28,7 +28,9 @@ export const GROUPS = [
 export type Group = (typeof GROUPS)[number]
 
 const GIB = 1024 ** 3
-const MIN_KERNEL = [5, 12] as const
+/** With volatile overlays; and with those of ordinary users. */
+const MIN_KERNEL = [5, 10] as const
+const MIN_KERNEL_ROOTLESS = [5, 11] as const
 const SYS_ADMIN = 1n << 21n
 /** What a session as root uses (capability.h). */
 const ROOT_CAPABILITIES =
@@ -289,8 +291,10 @@ function fileSystems(context: Context): Finding[] {
     finding(group, name, context.ok(probe), { why: context.answer(probe), ...nesting })
   const option = (name: string, probe: string, consequence: string) =>
     finding(group, name, context.ok(probe), { optional: true, why: `${context.answer(probe)}; ${consequence}` })
+  // What is tried lies in memory, where no kernel before 6.6 keeps a user's attributes: a removed directory that is made again needs one.
+  const isMemoryWhy = isRootless && context.errno(overlay) === 'EIO'
   return [
-    finding(group, 'overlay', context.ok(overlay), {
+    finding(group, 'overlay', context.ok(overlay) || isMemoryWhy, {
       detail: isRootless ? 'with userxattr, in a user namespace' : '',
       why: context.answer(overlay),
       remedy:
@@ -298,8 +302,17 @@ function fileSystems(context: Context): Finding[] {
           ? 'sudo modprobe overlay'
           : context.isNested
             ? context.nestingRemedy
-            : 'use Linux 5.12 or newer',
+            : 'use Linux 5.11 or newer',
     }),
+    ...(isMemoryWhy
+      ? [
+          finding(group, 'overlay in memory', false, {
+            optional: true,
+            why: 'with scratch: memory or a limited disk, a directory of the image cannot be removed and made again (EIO)',
+            remedy: 'use Linux 6.6 or newer, or run as root',
+          }),
+        ]
+      : []),
     option(
       'overlay, volatile',
       'overlay-volatile',
@@ -465,12 +478,11 @@ function cgroupMode(result: ProbeResult | undefined): string | undefined {
   return detail?.mode
 }
 
-/** Without these nothing starts; all are older than Linux 5.13. */
+/** Without these nothing starts. */
 const NEEDED: readonly (readonly [name: string, probe: string])[] = [
   ['clone3 (5.3)', 'clone3'],
   ['pidfd (5.3)', 'pidfd'],
   ['mounts by descriptor (5.2)', 'mount-api'],
-  ['mount_setattr (5.12)', 'mount-setattr'],
   ['programs in memory (memfd)', 'memfd-exec'],
   ['seccomp filters (3.17)', 'seccomp-filter'],
 ]
@@ -478,17 +490,19 @@ const WELCOME: readonly (readonly [name: string, probe: string, consequence: str
   ['start inside a control group (5.7)', 'clone-into-cgroup', 'a process moves itself there'],
   ['seccomp notification (5.5)', 'seccomp-notification', 'waitForPort() is not told by the kernel'],
   ['pidfd_getfd (5.6)', 'pidfd-getfd', 'waitForPort() is not told by the kernel'],
+  ['mount_setattr (5.12)', 'mount-setattr', 'a bind mount with options for what is mounted below its source fails'],
   ['cgroup.kill (5.14)', 'cgroup-kill', 'processes are killed one by one'],
 ]
 
 function kernel(context: Context): Finding[] {
-  const { machine } = context
-  const isNew = compare(machine.kernel, MIN_KERNEL) >= 0
+  const { machine, isRootless } = context
+  const least = isRootless ? MIN_KERNEL_ROOTLESS : MIN_KERNEL
+  const isOldForUsers = isRootless && compare(machine.kernel, MIN_KERNEL) >= 0
   return [
-    finding('kernel', 'Linux', isNew, {
+    finding('kernel', 'Linux', compare(machine.kernel, least) >= 0, {
       detail: machine.kernel,
-      why: `${machine.kernel} is older than 5.12`,
-      remedy: 'use Linux 5.12 or newer',
+      why: `${machine.kernel} is older than ${least.join('.')}${isOldForUsers ? ', and lets only root mount overlays' : ''}`,
+      remedy: isOldForUsers ? 'run as root, or use Linux 5.11 or newer' : `use Linux ${least.join('.')} or newer`,
     }),
     ...NEEDED.filter(([, probe]) => !(context.isBlocked && probe.startsWith('mount'))).map(([name, probe]) =>
       finding('kernel', name, context.ok(probe), {

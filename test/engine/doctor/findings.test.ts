@@ -211,7 +211,28 @@ describe('the doctor', () => {
   test('old versions are named', () => {
     const findings = explain({ ...root, nodeVersion: '20.9.0', kernel: '5.4.0-100-generic' }, kernel(), trial)
     expect(find(findings, 'node').why).toBe('20.9.0 is older than 20.19')
-    expect(find(findings, 'Linux').why).toBe('5.4.0-100-generic is older than 5.12')
+    expect(find(findings, 'Linux').why).toBe('5.4.0-100-generic is older than 5.10')
+  })
+
+  test('Linux 5.10 is new enough for root, and says why it is not for others', () => {
+    const old = { kernel: '5.10.0-46-cloud-amd64' }
+    const probes = kernel({ 'mount-setattr': { errno: 'ENOSYS' }, 'overlay-userxattr': { errno: 'EPERM' } })
+    expect(find(explain({ ...root, ...old }, probes, trial), 'Linux').verdict).toBe('works')
+    expect(find(explain({ ...root, ...old }, probes, trial), 'mount_setattr (5.12)').verdict).toBe('absent')
+    expect(find(explain({ ...user, ...old }, probes, trial), 'Linux')).toMatchObject({
+      verdict: 'fails',
+      why: '5.10.0-46-cloud-amd64 is older than 5.11, and lets only root mount overlays',
+      remedy: 'run as root, or use Linux 5.11 or newer',
+    })
+  })
+
+  test('an overlay in memory that cannot make a directory anew is absent, and no failure of overlays', () => {
+    const findings = explain(user, kernel({ 'overlay-userxattr': { errno: 'EIO' } }), trial)
+    expect(find(findings, 'overlay').verdict).toBe('works')
+    expect(find(findings, 'overlay in memory')).toMatchObject({
+      verdict: 'absent',
+      remedy: expect.stringContaining('6.6'),
+    })
   })
 
   test('root without a capability is told which', () => {
