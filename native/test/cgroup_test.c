@@ -2,7 +2,7 @@
  *
  *   cgroup_test          all tests; what this machine or user cannot do is skipped with its reason
  *   cgroup_test bench    medians of cgroup_make, cgroup_remove and attaching
- *   cgroup_test v2       the same tests, but anything else than pure version 2 is a failure (test/vm/cgroup-v2.sh)
+ *   cgroup_test v2       the same tests, but anything else than pure version 2 is a failure (npm run kernels)
  *
  * Each test is a process of its own with its own mount namespace, so that it can take mounts away from itself. */
 #define _GNU_SOURCE
@@ -871,7 +871,7 @@ static void need_pure_v2(void)
 	bool real_root = pure && access("/sys/fs/cgroup/cgroup.type", F_OK) < 0;
 	close_session();
 	if (!pure || !real_root)
-		SKIP("not a pure version 2 machine, or not at its root (test/vm/cgroup-v2.sh runs this)");
+		SKIP("not a pure version 2 machine, or not at its root (npm run kernels runs this)");
 }
 
 static const char SCOPE[] = "/sys/fs/cgroup/test.scope";
