@@ -89,7 +89,7 @@ export const SUITE: readonly Part[] = [
     file: 'integration/teardown',
     names: [
       'teardown, round 1 a process that ends with containers of every kind SIGKILL of node',
-      'teardown, round 1 a process that goes on when its session is killed SIGKILL of warden',
+      'teardown, round 1 a process that goes on when its session is killed SIGKILL of the warden leaves',
     ],
   },
 ]
