@@ -1,7 +1,8 @@
 # A short run of each fuzzer; included by ../Makefile.
 #
-#   make fuzz                      FUZZ_SECONDS (default 20) for each, from the seeds in fuzz/corpus
+#   make fuzz                      FUZZ_SECONDS (default 20) for each, from the seeds in fuzz/corpus, written by hand, and fuzz/found
 #   make fuzz FUZZ_SECONDS=3600    longer; what it finds is kept in build/fuzz/<name>-corpus between runs
+#   make fuzz-keep                 the fewest inputs of all these that reach what all of them reach become fuzz/found
 #   make test                      runs each for TEST_FUZZ_SECONDS (default 5)
 #
 # A crash leaves its input in build/fuzz and ends with an error. Add that input to fuzz/corpus/<name> with the mend.
@@ -18,7 +19,7 @@ FUZZ_PARTS_request := request.c
 FUZZ_PARTS_plan := plan.c request.c fault.c
 FUZZ_PARTS_dns := names.c
 
-.PHONY: fuzz $(FUZZERS:%=fuzz-%) $(FUZZERS:%=test-fuzz-%)
+.PHONY: fuzz fuzz-keep $(FUZZERS:%=fuzz-%) $(FUZZERS:%=fuzz-keep-%) $(FUZZERS:%=test-fuzz-%)
 
 ifeq ($(shell command -v $(FUZZ_CC)),)
 fuzz:
@@ -27,6 +28,7 @@ $(FUZZERS:%=test-fuzz-%): test-fuzz-%:
 	@echo "skipped native: fuzz $*: $(FUZZ_CC) is not installed"
 else
 fuzz: $(FUZZERS:%=fuzz-%)
+fuzz-keep: $(FUZZERS:%=fuzz-keep-%)
 $(FUZZERS:%=test-fuzz-%): test-fuzz-%:
 	@$(call verdict,fuzz $*,$(MAKE) --no-print-directory fuzz-$* FUZZ_SECONDS=$(TEST_FUZZ_SECONDS) >build/fuzz-$*.log 2>&1 || { cat build/fuzz-$*.log; false; })
 endif
@@ -41,7 +43,12 @@ build/fuzz/$(1)_fuzz: fuzz/$(1)_fuzz.c $(FUZZ_PARTS_$(1)) $(wildcard *.h) fuzz/f
 fuzz-$(1): build/fuzz/$(1)_fuzz
 	@mkdir -p build/fuzz/$(1)-corpus
 	./$$< -max_total_time=$$(FUZZ_SECONDS) -max_len=16384 -rss_limit_mb=512 -timeout=10 -verbosity=0 -print_final_stats=1 \
-		-artifact_prefix=build/fuzz/$(1)- build/fuzz/$(1)-corpus fuzz/corpus/$(1)
+		-artifact_prefix=build/fuzz/$(1)- build/fuzz/$(1)-corpus fuzz/corpus/$(1) fuzz/found/$(1)
+
+fuzz-keep-$(1): build/fuzz/$(1)_fuzz
+	@rm -rf build/fuzz/$(1)-kept && mkdir -p build/fuzz/$(1)-kept build/fuzz/$(1)-corpus
+	./$$< -set_cover_merge=1 -max_len=16384 -verbosity=0 build/fuzz/$(1)-kept fuzz/corpus/$(1) fuzz/found/$(1) build/fuzz/$(1)-corpus
+	@rm -rf fuzz/found/$(1) && mv build/fuzz/$(1)-kept fuzz/found/$(1)
 endef
 $(foreach name,$(FUZZERS),$(eval $(call fuzzer,$(name))))
 
@@ -52,7 +59,7 @@ build/arm64/fuzz/$(1)_replay: fuzz/replay.c fuzz/$(1)_fuzz.c $(FUZZ_PARTS_$(1)) 
 	$$(CC_ARM64) -std=c11 $$(WARNINGS) $$(CFLAGS) -I. -static $$(filter %.c,$$^) -o $$@
 
 replay-arm64-$(1): build/arm64/fuzz/$(1)_replay
-	@$$(call verdict,corpus of $(1) (arm64),$$(QEMU_ARM64) $$< fuzz/corpus/$(1)/*)
+	@$$(call verdict,corpus of $(1) (arm64),$$(QEMU_ARM64) $$< fuzz/corpus/$(1)/* fuzz/found/$(1)/*)
 endef
 $(foreach name,$(FUZZERS),$(eval $(call replayer,$(name))))
 
