@@ -27,16 +27,20 @@ import { retryAfter } from '../../src/engine/registry/transport.ts'
 import { ImageName } from '../../src/image-name.ts'
 import { parsePort as parseExposedPort } from '../../src/ports.ts'
 import { ResourceWaitStrategy, toHostPorts } from '../../src/wait/resource.ts'
+import { changed, readCorpus } from './corpus.ts'
 
 /** A call may take so long, however long the text is; three times in a row counts, since others use this machine too. */
 const MOST_MS = 500
 const LONG = 64 * 1024
+const RUNS = Number(process.env.MAYFLY_FUZZ_RUNS ?? 600)
 const NAME = 4096
 
 interface Parser {
   readonly parse: (text: string) => unknown
   /** Pieces that its notation is made of. */
   readonly pieces: readonly string[]
+  /** Inputs to begin with (corpus.ts). */
+  readonly corpus?: string
   /** Characters that can reach it: a header, a file, an argument or a name. @default 64 KiB */
   readonly most?: number
 }
@@ -52,23 +56,35 @@ const DOCKERFILE =
 const WORDS = '${a|${a:-|${a#|${a//|$|}|{|"|\'|\\|*|?|/| |a|b|%|:+'
 
 const parsers: Readonly<Record<string, Parser>> = {
-  Dockerfile: { parse: (text) => parseDockerfile(text), pieces: DOCKERFILE.split('|'), most: LONG / 4 },
+  Dockerfile: {
+    parse: (text) => parseDockerfile(text),
+    corpus: 'dockerfiles',
+    pieces: DOCKERFILE.split('|'),
+    most: LONG / 4,
+  },
   'instructions of --change': {
     parse: (text) => parseInstructions(text, '--change'),
+    corpus: 'dockerfiles',
     pieces: DOCKERFILE.split('|'),
     most: LONG / 4,
   },
   'words with variables': {
     parse: (text) => expand(text, new Map([['a', 'aaaa']])),
+    corpus: 'words-with-variables',
     pieces: WORDS.split('|'),
     most: NAME,
   },
   'words that are split': {
     parse: (text) => expandWords(text, new Map([['a', 'a b']])),
+    corpus: 'words-with-variables',
     pieces: WORDS.split('|'),
     most: NAME,
   },
-  durations: { parse: (text) => parseDuration(text), pieces: ['1', 'h', 'ms', '.', '-', 'µs', '9'.repeat(30)] },
+  durations: {
+    parse: (text) => parseDuration(text),
+    corpus: 'durations',
+    pieces: ['1', 'h', 'ms', '.', '-', 'µs', '9'.repeat(30)],
+  },
   owners: { parse: (text) => parseOwner(text), pieces: ['a', ':', '0', '-1', '4294967296', ' '] },
   'exposed ports of a Dockerfile': {
     parse: (text) => parsePorts(text),
@@ -80,30 +96,40 @@ const parsers: Readonly<Record<string, Parser>> = {
   },
   '.dockerignore': {
     parse: (text) => new IgnorePatterns(parseIgnoreFile(text)).excludes('a/b/c/a/b/c.md'),
+    corpus: 'dockerignore',
     pieces: ['**', '*', '/', '!', 'a', '?', '[', ']', '^', '-', '\\', '\n', '#', '.', '..', '\ufeff'],
     most: NAME,
   },
   'patterns of COPY': {
     parse: (text) => matchGlob(text, 'a/'.repeat(50)),
+    corpus: 'dockerignore',
     pieces: ['*', 'a', '/', '?', '[', ']', '^', '-', '\\'],
     most: NAME,
   },
   references: {
     parse: (text) => parseReference(text),
+    corpus: 'references',
     pieces: ['a', '.', ':', '/', '@', 'sha256:', '-', '_', '__', 'A', '5000', '[::1]', '..'],
   },
-  'names of images in parts': { parse: (text) => ImageName.fromString(text), pieces: ['a', '/', ':', '@', '.'] },
+  'names of images in parts': {
+    parse: (text) => ImageName.fromString(text),
+    corpus: 'references',
+    pieces: ['a', '/', ':', '@', '.'],
+  },
   platforms: { parse: (text) => parsePlatform(text), pieces: ['linux', '/', 'amd64', 'arm', 'v7', '.'] },
   manifests: {
     parse: (text) => parseManifest(Buffer.from(text)),
+    corpus: 'manifests',
     pieces: ['{', '}', '[', ']', '"layers"', ':', ',', '"a"', '1'],
   },
   configs: {
     parse: (text) => parseConfig(Buffer.from(text)),
+    corpus: 'configs',
     pieces: ['{', '}', '[', ']', '"rootfs"', ':', ',', '"a"', '1'],
   },
   challenges: {
     parse: (text) => parseChallenges(text),
+    corpus: 'challenges',
     pieces: ['Bearer', 'Basic', ' ', '=', '"', '\\', ',', 'realm', '__proto__', '\t'],
   },
   'Retry-After': { parse: (text) => retryAfter(text), pieces: ['1', '9', ' ', '-', 'Mon', ',', ':', 'GMT'] },
@@ -112,11 +138,20 @@ const parsers: Readonly<Record<string, Parser>> = {
     parse: (text) => new ResourceWaitStrategy(text as never) && toHostPorts(text, target),
     pieces: ['tcp:', 'http-get:', 'https:', '//', 'localhost', '[::1]', ':', '80', '/', '?', 'file:', '$&'],
   },
-  '--publish': { parse: parsePort, pieces: ['80', ':', '-', '/', 'tcp', '127.0.0.1', '[', ']', '::', '1-65535'] },
-  withExposedPorts: { parse: (text) => parseExposedPort(text, 'ports'), pieces: ['80', '/', 'udp', '-', ':'] },
+  '--publish': {
+    parse: parsePort,
+    corpus: 'ports-of-publish',
+    pieces: ['80', ':', '-', '/', 'tcp', '127.0.0.1', '[', ']', '::', '1-65535'],
+  },
+  withExposedPorts: {
+    parse: (text) => parseExposedPort(text, 'ports'),
+    corpus: 'ports-of-publish',
+    pieces: ['80', '/', 'udp', '-', ':'],
+  },
   '--volume': { parse: (text) => parseVolume(text, '/'), pieces: ['/a', ':', 'ro', ',', 'z', '.', 'name', 'nocopy'] },
   '--mount': {
     parse: (text) => parseMount(text, '/'),
+    corpus: 'mounts',
     pieces: [
       'type=',
       'bind',
@@ -133,7 +168,7 @@ const parsers: Readonly<Record<string, Parser>> = {
       'readonly=',
     ],
   },
-  'fields of --mount': { parse: splitFields, pieces: ['"', '""', ',', 'a'] },
+  'fields of --mount': { parse: splitFields, corpus: 'mounts', pieces: ['"', '""', ',', 'a'] },
   '--tmpfs': { parse: parseTmpfs, pieces: ['/a', ':', 'size=1m', ','] },
   '--add-host': { parse: parseHost, pieces: ['a', ':', '=', '[', ']', '::1', '\n'] },
   '--ulimit': { parse: parseUlimit, pieces: ['nofile', '=', ':', '1', '-1', 'unlimited'] },
@@ -155,6 +190,7 @@ const parsers: Readonly<Record<string, Parser>> = {
   },
   '--format': {
     parse: (text) => compileTemplate('--format', text)({ Name: 'a', List: [1], Map: { a: 1 } }),
+    corpus: 'templates',
     pieces: ['{{', '}}', '.Name', '.List', 'json ', 'index ', 'len ', ' ', '0', '"', '\\', '\n', '.', '-'],
   },
 }
@@ -171,7 +207,7 @@ function check(parse: (text: string) => unknown, text: string): { thrown?: unkno
   return { ms: performance.now() - begin }
 }
 
-describe.each(Object.entries(parsers))('%s', (_name, { parse, pieces, most = LONG }) => {
+describe.each(Object.entries(parsers))('%s', (_name, { parse, pieces, corpus, most = LONG }) => {
   test('end in a value or in an error of ours', () => {
     const text = fc.oneof(
       fc.array(fc.constantFrom(...pieces), { maxLength: 24 }).map((all) => all.join('')),
@@ -180,15 +216,27 @@ describe.each(Object.entries(parsers))('%s', (_name, { parse, pieces, most = LON
         .map((all) => all.join('')),
       fc.string({ unit: 'binary' }),
     )
-    const numRuns = Number(process.env.MAYFLY_FUZZ_RUNS ?? 600)
     fc.assert(
       fc.property(text, (one) => {
         const { thrown } = check(parse, one)
         if (thrown) throw thrown
       }),
-      { numRuns },
+      { numRuns: RUNS },
     )
   })
+
+  const seen = corpus ? readCorpus(corpus) : []
+  if (corpus)
+    test('end so too where they begin with something that was seen once', () => {
+      for (const one of seen) expect(check(parse, one).thrown, JSON.stringify(one)).toBeUndefined()
+      fc.assert(
+        fc.property(changed(seen, pieces), (one) => {
+          const { thrown } = check(parse, one)
+          if (thrown) throw thrown
+        }),
+        { numRuns: RUNS },
+      )
+    })
 
   test('are read in bounded time, however long they are', () => {
     const seconds = ['', ...pieces.slice(0, Math.max(1, 6 - pieces.length / 4))]

@@ -1,5 +1,6 @@
 /** A registry that answers with whatever comes to mind: a pull ends in an image or in one of our errors, soon, and leaves nothing half-written. */
 
+import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { MayflyError } from '../../src/engine/errors.ts'
@@ -19,7 +20,34 @@ const REGISTRY = { attempts: 2, timeouts: { retryMs: 1, answerMs: 1_000, stallMs
 /** Requests of a pull of one small image: the manifest, its config, its layer, and what redirects and token services add. */
 const MOST_ANSWERS = 12
 
-type Mutation = (whole: { status: number; headers: Record<string, string>; body: Buffer }) => void
+interface Answer {
+  status: number
+  headers: Record<string, string>
+  body: Buffer
+}
+
+/** What is another way in an answer; as data, so that a sequence that was found goes into the corpus as it is printed. */
+type Mutation =
+  | { readonly status: number }
+  | { readonly header: readonly [name: string, value: string] }
+  /** In base64. */
+  | { readonly body: string }
+  | { readonly byte: readonly [at: number, value: number] }
+  /** Of the body, which is cut. */
+  | { readonly length: number }
+
+function mutate(answer: Answer, mutation: Mutation): void {
+  if ('status' in mutation) answer.status = mutation.status
+  else if ('header' in mutation) answer.headers[mutation.header[0]] = mutation.header[1]
+  else if ('body' in mutation) answer.body = Buffer.from(mutation.body, 'base64')
+  else if ('length' in mutation) answer.body = answer.body.subarray(0, mutation.length)
+  else if (answer.body.length > 0) answer.body[mutation.byte[0] % answer.body.length] = mutation.byte[1]
+}
+
+/** For each request in order, what is another way in its answer. */
+type Changes = (readonly Mutation[] | null)[]
+
+const corpus: Changes[] = JSON.parse(readFileSync(new URL('corpus/registry-answers.json', import.meta.url), 'utf8'))
 
 const status = fc.constantFrom(100, 200, 204, 206, 301, 307, 308, 400, 401, 403, 404, 416, 418, 429, 500, 503)
 const types = fc.constantFrom(
@@ -81,36 +109,11 @@ const bodies = fc.oneof(
   fc.jsonValue().map((value) => Buffer.from(JSON.stringify(value))),
 )
 const mutation: fc.Arbitrary<Mutation> = fc.oneof(
-  status.map(
-    (code): Mutation =>
-      (whole) => {
-        whole.status = code
-      },
-  ),
-  header.map(
-    ([name, value]): Mutation =>
-      ({ headers }) => {
-        headers[name] = value
-      },
-  ),
-  bodies.map(
-    (body): Mutation =>
-      (whole) => {
-        whole.body = body
-      },
-  ),
-  fc.tuple(fc.nat(400), fc.nat(255)).map(
-    ([at, byte]): Mutation =>
-      ({ body }) => {
-        if (body.length > 0) body[at % body.length] = byte
-      },
-  ),
-  fc.nat(400).map(
-    (length): Mutation =>
-      (whole) => {
-        whole.body = whole.body.subarray(0, length)
-      },
-  ),
+  fc.record({ status }),
+  fc.record({ header }),
+  fc.record({ body: bodies.map((body) => body.toString('base64')) }),
+  fc.record({ byte: fc.tuple(fc.nat(400), fc.nat(255)) }),
+  fc.record({ length: fc.nat(400) }),
 )
 
 describe.skipIf(why)(`a registry of chance (${why || 'all there'})`, () => {
@@ -132,11 +135,9 @@ describe.skipIf(why)(`a registry of chance (${why || 'all there'})`, () => {
   test('ends in an image or an error of ours, and leaves nothing half-written', async () => {
     let run = 0
     let pulled = 0
-    const answers = fc.array(
-      fc.option(fc.array(mutation, { minLength: 1, maxLength: 2 }), { nil: undefined, freq: 2 }),
-      {
-        maxLength: 4,
-      },
+    const answers: fc.Arbitrary<Changes> = fc.array(
+      fc.option(fc.array(mutation, { minLength: 1, maxLength: 2 }), { nil: null, freq: 2 }),
+      { maxLength: 4 },
     )
     await fc.assert(
       fc.asyncProperty(answers, async (changes) => {
@@ -147,12 +148,12 @@ describe.skipIf(why)(`a registry of chance (${why || 'all there'})`, () => {
         front.on(/./, async (request, response) => {
           if (++count > MOST_ANSWERS * 4) return void response.destroy()
           const real = await fetch(`http://${registry.host}${request.url}`, { method: request.method ?? 'GET' })
-          const whole = {
+          const whole: Answer = {
             status: real.status,
-            headers: { 'content-type': real.headers.get('content-type') ?? '' } as Record<string, string>,
+            headers: { 'content-type': real.headers.get('content-type') ?? '' },
             body: Buffer.from(await real.arrayBuffer()),
           }
-          for (const change of changes[count - 1] ?? []) change(whole)
+          for (const change of changes[count - 1] ?? []) mutate(whole, change)
           const code = whole.status < 200 ? 299 : whole.status
           response.writeHead(code, whole.headers).end(request.method === 'HEAD' ? undefined : whole.body)
         })
@@ -167,7 +168,11 @@ describe.skipIf(why)(`a registry of chance (${why || 'all there'})`, () => {
         expect(count).toBeLessThanOrEqual(MOST_ANSWERS * 4)
         await vi.waitFor(() => expect(leftovers(place.store.home)).toEqual([]))
       }),
-      { numRuns: Number(process.env.MAYFLY_FUZZ_RUNS ?? 60), endOnFailure: true },
+      {
+        numRuns: corpus.length + Number(process.env.MAYFLY_FUZZ_RUNS ?? 60),
+        examples: corpus.map((changes): [Changes] => [changes]),
+        endOnFailure: true,
+      },
     )
     expect(pulled).toBeGreaterThan(0)
     for (const { digest } of await place.store.blobs.list()) await place.store.blobs.verify(digest)
