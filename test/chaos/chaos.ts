@@ -32,7 +32,7 @@ export async function chaos(options: ChaosOptions): Promise<Round[]> {
   try {
     for (let number = only ?? 1; played.length < rounds && performance.now() < deadline; number++) {
       const own = `${seed}/round ${number}`
-      const round = await playRound(ground, own, new Dice(`${own}/lasts`).between(1_000, 6_000))
+      const round = await playRound(ground, own, new Dice(`${own}/lasts`).between(1_500, 8_000))
       played.push(round)
       onRound?.(number, round)
       if (only !== undefined || (round.defects.length > 0 && !keepGoing)) break
@@ -76,11 +76,15 @@ export async function main(args: string[]): Promise<number> {
   const deeds = rounds.flatMap(({ endings }) => [...endings])
   const count = (wanted: (name: string) => boolean) =>
     deeds.reduce((sum, [name, times]) => sum + (wanted(name) ? times : 0), 0)
+  const kinds = new Map<string, number>()
+  for (const { kind } of rounds.flatMap(({ torments }) => torments)) kinds.set(kind, (kinds.get(kind) ?? 0) + 1)
+  const failedCalls = rounds.reduce((sum, round) => sum + round.failedCalls, 0)
   const well = count((name) => name.endsWith(' ok'))
   console.log(
     `${rounds.length} rounds in ${((performance.now() - begun) / 60_000).toFixed(1)} minutes, ${bad.length} with defects; ` +
       `${well} deeds went well, ${count(() => true) - well} ended with an error; seed ${values.seed}`,
   )
+  console.log(`${[...kinds].map(([kind, times]) => `${kind} ${times}`).join(', ')}; ${failedCalls} system calls failed`)
   return bad.length > 0 ? 1 : 0
 }
 
@@ -95,9 +99,8 @@ export function describeRound(number: number, round: Round): string {
       `${kind} ${Object.values(how).flat().join(' ')} (${of}, ${atMs}+${forMs} ms)`,
   )
   const lines = [
-    `round ${number}: ${round.defects.length > 0 ? 'DEFECTS' : 'clean'}; ${total} deeds${round.tmpfsMib ? `, disk of ${round.tmpfsMib} MiB` : ''}; ${torments.join('; ')}`,
+    `round ${number}: ${round.defects.length > 0 ? 'DEFECTS' : 'clean'}; ${total} deeds${round.tmpfsMib ? `, disk of ${round.tmpfsMib} MiB` : ''}; ${torments.join('; ')}${round.failedCalls ? `; ${round.failedCalls} calls failed` : ''}`,
     ...(failed.length > 0 ? [`  errors: ${failed.join(', ')}`] : []),
-    ...round.unnamed.slice(0, 3).map((line) => `  ${line.split('\n').slice(0, 4).join('\n    ')}`),
     ...round.defects.slice(0, SHOWN).map((line) => `  defect: ${line}`),
     ...(round.defects.length > SHOWN ? [`  and ${round.defects.length - SHOWN} more`] : []),
   ]

@@ -28,12 +28,9 @@ export type Torment = {
   | { readonly kind: 'little memory'; readonly moreBytes: number }
   | { readonly kind: 'few descriptors'; readonly victim: Victim; readonly more: number }
   | { readonly kind: 'small address space'; readonly victim: Victim; readonly moreBytes: number }
-  | {
-      readonly kind: 'failing calls'
-      readonly victim: Victim
-      readonly rules: readonly string[]
-      readonly alsoChildren: boolean
-    }
+  | { readonly kind: 'failing calls'; readonly victim: Liars; readonly rules: readonly string[] }
+  /** Launchers that the process starts meanwhile, and all that comes of them. */
+  | { readonly kind: 'failing starts'; readonly rules: readonly string[] }
 )
 
 /** A process of the workload, as the round knows it. */
@@ -44,23 +41,70 @@ export interface Tormented {
   readonly launcher: number | undefined
 }
 
-/** Calls that a kernel can refuse, and how. Not waitpid or close: no kernel fails those for want of something, and what they would have done is then lost. */
-const ERRNOS: Readonly<Record<string, readonly string[]>> = {
-  // What makes things in a file system.
-  'openat,openat2,mkdirat,renameat,renameat2,linkat,symlinkat,mknodat,ftruncate,fallocate,fchownat,fchmodat,setxattr,fsetxattr,copy_file_range':
-    ['ENOSPC', 'EIO', 'ENOMEM', 'EMFILE', 'EACCES'],
-  'unlinkat,getdents64,newfstatat,statx,readlinkat,flock,fcntl': ['EIO', 'ENOMEM', 'EINTR'],
-  'mount,fsopen,fsconfig,fsmount,move_mount,open_tree,mount_setattr,umount2': ['ENOMEM', 'EPERM', 'EBUSY', 'EINVAL'],
-  'clone,clone3,fork,vfork': ['EAGAIN', 'ENOMEM'],
-  'pipe2,socket,socketpair,accept4,eventfd2,timerfd_create,epoll_create1,memfd_create,pidfd_open,signalfd4': [
-    'EMFILE',
-    'ENFILE',
-    'ENOMEM',
-  ],
-  'bind,listen,connect,sendto,sendmsg,recvmsg,recvfrom,setsockopt': ['ENOBUFS', 'ENOMEM', 'EINTR', 'ECONNRESET'],
-  'read,write,writev,readv,pread64,pwrite64,splice,sendfile': ['EIO', 'EINTR', 'ENOSPC', 'EAGAIN'],
-  'mmap,brk,mremap': ['ENOMEM'],
-  'setns,unshare,epoll_ctl,timerfd_settime,ioctl,prctl': ['ENOMEM', 'EPERM', 'EINTR'],
+type Liars = 'launcher' | 'warden' | 'children'
+
+/**
+ * Calls that a kernel can refuse, how, and who makes them. Left out is what no kernel refuses for want of something, because a tracer that refuses it also keeps it
+ * from being done, and that is then lost: close and close_range (the descriptor stays open), wait4 with WNOHANG (the dead child is never told of again; the only
+ * error that it has is ECHILD), and signals to processes that are there.
+ */
+const REFUSALS: readonly (Readonly<Partial<Record<Liars, string>>> & { readonly errnos: readonly string[] })[] = [
+  // What makes and changes things in a file system.
+  {
+    warden: 'openat,openat2,mkdir,mkdirat,fchmod,pwrite64,pwritev',
+    children:
+      'openat,openat2,mkdir,mkdirat,rename,symlinkat,mknodat,ftruncate,fchmod,utimensat,fremovexattr,fsetxattr,fchownat,linkat,copy_file_range',
+    launcher: 'openat,openat2',
+    errnos: ['ENOSPC', 'EIO', 'ENOMEM', 'EMFILE', 'EACCES'],
+  },
+  {
+    warden: 'unlinkat,rmdir,getdents64,newfstatat,lseek,flock,fcntl,flistxattr',
+    children: 'unlinkat,getdents64,newfstatat,fstatfs,readlinkat,flistxattr,fgetxattr,llistxattr,lseek,flock,fcntl',
+    launcher: 'unlinkat,rmdir,getdents64,newfstatat,fcntl,flock',
+    errnos: ['EIO', 'ENOMEM', 'EINTR'],
+  },
+  { warden: 'fsync,fdatasync,syncfs', children: 'fsync,fdatasync,syncfs', errnos: ['EIO', 'ENOSPC'] },
+  {
+    warden: 'mount,fsopen,fsconfig,fsmount,move_mount,umount2',
+    children: 'mount,fsopen,fsconfig,fsmount,move_mount,open_tree,mount_setattr,umount2',
+    errnos: ['ENOMEM', 'EPERM', 'EBUSY', 'EINVAL'],
+  },
+  { warden: 'clone,clone3', launcher: 'clone,clone3', errnos: ['EAGAIN', 'ENOMEM'] },
+  {
+    warden: 'pipe2,socket,socketpair,accept4,epoll_ctl',
+    launcher: 'socket',
+    children: 'socket,pipe2',
+    errnos: ['EMFILE', 'ENFILE', 'ENOMEM'],
+  },
+  {
+    warden: 'bind,listen,connect,sendto,sendmsg,recvmsg,recvmmsg,recvfrom,setsockopt,getsockopt,getsockname',
+    launcher: 'sendmsg,recvfrom',
+    children: 'sendto,recvfrom,setsockopt',
+    errnos: ['ENOBUFS', 'ENOMEM', 'EINTR', 'ECONNRESET'],
+  },
+  {
+    warden: 'read,write,pread64,pwrite64,splice',
+    children: 'read,write,pread64,pwrite64,sendfile',
+    errnos: ['EIO', 'EINTR', 'ENOSPC', 'EAGAIN'],
+  },
+  { warden: 'mmap,brk', children: 'mmap,brk,mprotect', launcher: 'mmap,brk', errnos: ['ENOMEM'] },
+  { warden: 'setns,unshare,epoll_ctl,ioctl,bpf', errnos: ['ENOMEM', 'EPERM', 'EINTR'] },
+  // What a child of the warden's does before it is the program of a container.
+  {
+    children: 'chdir,fchdir,pivot_root,sethostname,setgroups,setresuid,setresgid,capset,prctl,prlimit64,seccomp,dup2',
+    errnos: ['ENOMEM', 'EPERM', 'EAGAIN'],
+  },
+]
+
+/** Of strace: one call that fails once or some times, counted in each process by itself. */
+function planRules(dice: Dice, liars: Liars): string[] {
+  const known = REFUSALS.flatMap(({ errnos, ...calls }) => (calls[liars] ? [[calls[liars], errnos] as const] : []))
+  return dice.some(known, dice.between(2, 5)).map(([calls, errnos]) => {
+    // Most calls are made a few times only, some hundreds of times.
+    const first = dice.happens(0.6) ? dice.between(1, 3) : dice.between(1, 40)
+    const times = dice.pick(['', '', `..${first + dice.between(1, 5)}`, `+${dice.between(2, 10)}`])
+    return `inject=${dice.pick(calls.split(','))}:error=${dice.pick(errnos)}:when=${first}${times}`
+  })
 }
 
 export const hasStrace = existsSync('/usr/bin/strace')
@@ -86,7 +130,7 @@ function planOne(dice: Dice, processes: number, lastsMs: number, hasOwnDisk: boo
     'space',
     ...(hasOwnDisk ? ['disk', 'disk', 'disk'] : []),
   ]
-  switch (dice.pick([...kinds, ...(hasStrace ? ['calls', 'calls', 'calls'] : [])])) {
+  switch (dice.pick([...kinds, ...(hasStrace ? ['calls', 'calls', 'calls', 'starts'] : [])])) {
     case 'kill':
       return { ...when, kind: 'kill', victims: dice.some(['node', 'launcher', 'warden'], dice.pick([1, 1, 1, 2, 3])) }
     case 'stop':
@@ -106,31 +150,34 @@ function planOne(dice: Dice, processes: number, lastsMs: number, hasOwnDisk: boo
         victim: dice.pick(['warden', 'launcher']),
         moreBytes: dice.between(0, 64) << 12,
       }
-    default: {
-      const rules = dice.some(Object.keys(ERRNOS), dice.between(1, 3)).map((calls) => {
-        const call = dice.pick(calls.split(','))
-        const first = dice.between(1, 20)
-        const times = dice.pick([
-          `${first}`,
-          `${first}`,
-          `${first}+${dice.between(2, 10)}`,
-          `${first}..${first + dice.between(1, 5)}`,
-        ])
-        return `inject=${call}:error=${dice.pick(ERRNOS[calls]!)}:when=${times}`
-      })
+    case 'starts':
       return {
         ...when,
-        kind: 'failing calls',
-        victim: dice.pick(['warden', 'warden', 'launcher']),
-        rules,
-        alsoChildren: dice.happens(0.4),
+        kind: 'failing starts',
+        forMs: dice.between(500, 3_000),
+        rules: planRules(dice, dice.pick(['launcher', 'warden', 'children'])),
       }
+    default: {
+      const victim = dice.pick(['warden', 'warden', 'children', 'children', 'launcher'] as const)
+      const forMs = dice.between(300, 2_500) // it takes a moment to attach
+      return { ...when, kind: 'failing calls', forMs, victim, rules: planRules(dice, victim) }
     }
   }
 }
 
-/** Does it, waits, and takes it back. Never throws for a victim that is dead already. */
-export async function torment(one: Torment, ground: Ground, target: Tormented): Promise<void> {
+/** Does it, waits, and takes it back. Resolves to how many calls have failed, where they were to. Never throws for a victim that is dead already. */
+export async function torment(one: Torment, ground: Ground, target: Tormented): Promise<number> {
+  if (one.kind === 'failing calls') return failCalls(one, one.victim === 'launcher' ? target.launcher : target.warden)
+  if (one.kind === 'failing starts') return ground.lie(target.node, one.rules, one.forMs)
+  await afflict(one, ground, target)
+  return 0
+}
+
+async function afflict(
+  one: Exclude<Torment, { kind: 'failing calls' | 'failing starts' }>,
+  ground: Ground,
+  target: Tormented,
+): Promise<void> {
   switch (one.kind) {
     case 'kill': {
       // Stopped first, so that none of them sees another one die and acts on it.
@@ -181,31 +228,36 @@ export async function torment(one: Torment, ground: Ground, target: Tormented): 
         (pid) => Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[0]) * 4096 + one.moreBytes,
         one.forMs,
       )
-    case 'failing calls': {
-      const pid = target[one.victim]
-      if (!pid) return
-      const rules = one.rules.flatMap((rule) => ['-e', rule])
-      const calls = one.rules.map((rule) => /inject=([^:]*)/.exec(rule)![1]).join(',')
-      const words = [
-        '-qqq',
-        '-o',
-        '/dev/null',
-        ...(one.alsoChildren ? ['-f'] : []),
-        '-e',
-        `trace=${calls}`,
-        ...rules,
-        '-p',
-        String(pid),
-      ]
-      const strace = spawn('strace', words, { stdio: 'ignore' })
-      await Promise.race([sleep(one.forMs + 200), ended(strace)]) // it takes a moment to attach
-      strace.kill('SIGTERM')
-      await Promise.race([ended(strace), sleep(2_000)])
-      strace.kill('SIGKILL')
-      await ended(strace)
-    }
   }
 }
+
+/** Words for strace. Children are followed until they run another program: those of containers are told the truth, so what they say must be true. */
+export function wordsOfStrace(rules: readonly string[], alsoChildren: boolean): string[] {
+  const calls = rules.map((rule) => /inject=([^:]*)/.exec(rule)![1]).join(',')
+  const follow = alsoChildren ? ['-f', '-b', 'execve'] : []
+  return ['-qqq', ...follow, '-e', 'status=failed', '-e', `trace=${calls}`, ...rules.flatMap((rule) => ['-e', rule])]
+}
+
+async function failCalls(
+  { rules, victim, forMs }: Extract<Torment, { kind: 'failing calls' }>,
+  pid: number | undefined,
+): Promise<number> {
+  if (!pid) return 0
+  const words = [...wordsOfStrace(rules, victim === 'children'), '-p', String(pid)]
+  const strace = spawn('strace', words, { stdio: ['ignore', 'ignore', 'pipe'] })
+  let said = ''
+  strace.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text
+  })
+  await Promise.race([sleep(forMs), ended(strace)])
+  strace.kill('SIGTERM')
+  await Promise.race([ended(strace), sleep(2_000)])
+  strace.kill('SIGKILL')
+  await ended(strace)
+  return countFailed(said)
+}
+
+export const countFailed = (said: string) => said.split('(INJECTED)').length - 1
 
 /** Whatever is left of them at the end of a round, for instance because this was killed in between. */
 export function relieve(ground: Ground): void {

@@ -10,7 +10,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { isMainThread, threadId, Worker, workerData } from 'node:worker_threads'
 import { Engine, MayflyError } from '../../src/index.ts'
 import { base, deeds, dockerfileOf, kept, WrongAnswer } from './deeds.ts'
-import { descriptorsOf } from './descriptors.ts'
 import { Dice } from './dice.ts'
 
 export interface Settings {
@@ -28,8 +27,8 @@ export interface Settings {
 }
 
 export type Fact =
-  /** Nothing was done yet: what is open now is node's own. */
-  | { readonly fact: 'ready'; readonly descriptors: readonly string[] }
+  /** Nothing was done yet: what is open now is node's own. Goes on when it is told to. */
+  | { readonly fact: 'ready' }
   /** An engine is open. */
   | { readonly fact: 'open'; readonly warden: number; readonly launcher: number }
   | { readonly fact: 'begins'; readonly deed: string; readonly number: number }
@@ -96,17 +95,9 @@ async function work(): Promise<void> {
       say({ fact: 'ends', number: mine })
     } catch (error) {
       const { message, stack } = error as Error
-      const code = (error as Error)?.name === 'AbortError' ? 'aborted' : (error as NodeJS.ErrnoException).code
+      const code = codeOf(error)
       if (error instanceof WrongAnswer) say({ fact: 'wrong', what: `${deed}: ${message}` })
-      else if (error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError)
-        say({ fact: 'broken', what: `${deed}: ${stack}` })
-      const name = error instanceof MayflyError || code === 'aborted' ? '' : 'unnamed '
-      say({
-        fact: 'ends',
-        number: mine,
-        code: `${name}${code ?? (error as Error)?.name}`,
-        error: String(stack ?? message).slice(0, 1500),
-      })
+      say({ fact: 'ends', number: mine, code, error: String(stack ?? message).slice(0, 1500) })
       if (engine && (code === 'ENGINE_UNAVAILABLE' || code === 'ENGINE_CLOSED')) await engines.dead(engine)
       await sleep(20) // an engine that cannot be opened is not asked again at once
     }
@@ -117,6 +108,18 @@ async function work(): Promise<void> {
     }),
   )
   await engines.close()
+}
+
+/** Errors have a code of ours, or say that this process itself is short of something. What else is thrown is `unnamed`. */
+function codeOf(error: unknown): string {
+  const { code, name, syscall } = error as NodeJS.ErrnoException
+  if (name === 'AbortError') return 'aborted'
+  if (error instanceof MayflyError) return error.code
+  if (error instanceof WrongAnswer) return 'wrong'
+  // Of node's own calls, by their names: its user can do something about it.
+  const isShort = /^E(?:MFILE|NFILE|NOMEM|AGAIN|NOBUFS|NOSPC)$/.test(code ?? '') && syscall !== undefined
+  if (isShort || code === 'ERR_WORKER_INIT_FAILED' || code === 'ERR_WORKER_OUT_OF_MEMORY') return `node's ${code}`
+  return `unnamed ${code ?? name}`
 }
 
 /** A worker thread that does the same with an engine of its own, until it is ended in the middle of it. */
@@ -183,9 +186,13 @@ if (isMainThread) {
   )
   if (settings.task === 'work') {
     const lines = createInterface({ input: process.stdin })
-    say({ fact: 'ready', descriptors: descriptorsOf(process.pid) })
+    let go = () => {}
+    const started = new Promise<void>((resolve) => {
+      go = resolve
+    })
     const goodbye = new Promise<void>((resolve) => {
       lines.on('line', (line) => {
+        if (line === 'go') go()
         if (line === 'enough') {
           isEnough = true
           enough.abort()
@@ -194,6 +201,8 @@ if (isMainThread) {
       })
       lines.on('close', () => process.exit(0))
     })
+    say({ fact: 'ready' })
+    await started
     await work()
     say({ fact: 'quiet' })
     await goodbye
