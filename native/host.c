@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "launcher.h"
 #include "pass.h"
@@ -17,14 +18,23 @@ void host_open(int fd)
 
 int host_socket(int family, int type, int protocol)
 {
-	struct host_request request = {family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol};
-	int error = 0, fds[PASS_MAX];
+	static unsigned number;
+	struct host_request request = {family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol, ++number};
+	struct host_answer answer;
+	int fds[PASS_MAX];
 	size_t count;
 	if (pass_send(launcher_fd, &request, sizeof(request), NULL, 0) != sizeof(request))
 		return -1;
-	ssize_t got = pass_receive(launcher_fd, &error, sizeof(error), 0, fds, &count);
-	if (got != sizeof(error) || error || !count) {
-		errno = error ? error : EIO;
+	for (;;) {
+		if (pass_receive(launcher_fd, &answer, sizeof(answer), 0, fds, &count) != sizeof(answer))
+			return -1;
+		if (answer.number == number)
+			break;
+		while (count) /* of a request whose answer could not be received */
+			close(fds[--count]);
+	}
+	if (answer.error || !count) {
+		errno = answer.error ? answer.error : EIO;
 		return -1;
 	}
 	return fds[0];

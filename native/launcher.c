@@ -240,15 +240,18 @@ static void sweep(void)
 
 /* -- serving the warden ------------------------------------------------------------------------------------------------- */
 
-static void hand_out_socket(int fd)
+/* False when the answer cannot be given. The warden waits for it, so there is nothing left but to end the session. */
+static bool hand_out_socket(int fd)
 {
 	struct host_request request;
 	if (recv(fd, &request, sizeof(request), 0) != sizeof(request))
-		return;
-	int made = socket(request.family, request.type, request.protocol), error = made < 0 ? errno : 0;
-	pass_send(fd, &error, sizeof(error), &made, made >= 0);
+		return true;
+	int made = socket(request.family, request.type, request.protocol);
+	struct host_answer answer = {made < 0 ? errno : 0, request.number};
+	bool told = pass_answer(fd, &answer, sizeof(answer), &made, made >= 0) == sizeof(answer);
 	if (made >= 0)
 		close(made);
+	return told;
 }
 
 /* Until the warden is gone. A signal to us ends it: then the session ends in order, and is swept. */
@@ -259,13 +262,13 @@ static int serve(pid_t warden, int warden_pidfd, int socket_fd, int spawn_fd, in
 	for (;;) {
 		if (poll(polls, 3, -1) < 0 && errno != EINTR)
 			return 1;
-		if (polls[0].revents & POLLIN)
-			hand_out_socket(socket_fd);
-		else if (polls[0].revents & (POLLHUP | POLLERR))
+		if (polls[0].revents & POLLIN && !hand_out_socket(socket_fd))
+			kill(warden, SIGKILL);
+		if (!(polls[0].revents & POLLIN) && polls[0].revents & (POLLHUP | POLLERR))
 			polls[0].fd = -1;
-		if (polls[2].revents & POLLIN)
-			spawn_serve(spawn_fd, warden_pidfd, self_exe);
-		else if (polls[2].revents & (POLLHUP | POLLERR))
+		if (polls[2].revents & POLLIN && !spawn_serve(spawn_fd, warden_pidfd, self_exe))
+			kill(warden, SIGKILL);
+		if (!(polls[2].revents & POLLIN) && polls[2].revents & (POLLHUP | POLLERR))
 			polls[2].fd = -1;
 		struct signalfd_siginfo info;
 		if (!(polls[1].revents & POLLIN) || read(signal_fd, &info, sizeof(info)) != sizeof(info))

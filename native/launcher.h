@@ -1,7 +1,8 @@
 #pragma once
 /* The launcher: makes the session's namespaces, starts the warden in them, hands out host sockets, and sweeps up after it. */
 
-struct host_request { int family, type, protocol; };     /* answer: int errno, and the socket */
+struct host_request { int family, type, protocol; unsigned number; };
+struct host_answer { int error; unsigned number; };     /* and the socket */
 
 /* `launch key=value…`, see PROTOCOL.md. Returns the exit code. */
 int launcher_main(int argc, char **argv);

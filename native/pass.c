@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 ssize_t pass_send(int to, const void *bytes, size_t length, const int *fds, size_t count)
 {
@@ -23,6 +24,18 @@ ssize_t pass_send(int to, const void *bytes, size_t length, const int *fds, size
 	do
 		sent = sendmsg(to, &message, MSG_NOSIGNAL);
 	while (sent < 0 && errno == EINTR);
+	return sent;
+}
+
+ssize_t pass_answer(int to, const void *bytes, size_t length, const int *fds, size_t count)
+{
+	enum { ATTEMPTS = 100 };
+	ssize_t sent;
+	for (int attempt = 0; (sent = pass_send(to, bytes, length, fds, count)) < 0 && attempt < ATTEMPTS; attempt++) {
+		if (errno != ENOBUFS && errno != ENOMEM && errno != ETOOMANYREFS)
+			break;
+		nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+	}
 	return sent;
 }
 

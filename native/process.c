@@ -44,7 +44,7 @@
 
 void status_send(int status_fd, const struct status *status, int fd)
 {
-	pass_send(status_fd, status, sizeof(*status), &fd, fd >= 0);
+	pass_answer(status_fd, status, sizeof(*status), &fd, fd >= 0);
 }
 
 ssize_t status_receive(int status_fd, struct status *status, int *fd)

@@ -307,18 +307,18 @@ static _Noreturn void run(const struct spawn_request *request, const int fixed[F
 	run_exec(fixed, procs, request->procs_count, &setup);
 }
 
-void spawn_serve(int fd, int warden_pidfd, int self_exe)
+bool spawn_serve(int fd, int warden_pidfd, int self_exe)
 {
 	struct spawn_request request;
 	int fds[PASS_MAX], fixed[FD_FIXED];
 	size_t count, next = 0;
 	if (pass_receive(fd, &request, sizeof(request), 0, fds, &count) != sizeof(request))
-		return;
+		return true;
 	if (request.kind == SPAWN_KILL) {
 		for (size_t i = 0; i < child_count; i++) /* not reaped yet, so the number is still its own */
 			if (children[i] == request.pid)
 				kill(request.pid, request.number);
-		return;
+		return true;
 	}
 	for (int i = 0; i < FD_FIXED; i++)
 		fixed[i] = request.given & 1u << i && next < count ? fds[next++] : -1;
@@ -329,11 +329,12 @@ void spawn_serve(int fd, int warden_pidfd, int self_exe)
 	int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 	if (pid > 0)
 		children[child_count++] = pid;
-	pass_send(fd, &answer, sizeof(answer), &pidfd, pidfd >= 0);
+	bool told = pass_answer(fd, &answer, sizeof(answer), &pidfd, pidfd >= 0) == sizeof(answer);
 	if (pidfd >= 0)
 		close(pidfd);
 	for (size_t i = 0; i < count; i++)
 		close(fds[i]);
+	return told;
 }
 
 bool spawn_reaped(int fd, pid_t pid, int status)
@@ -342,7 +343,7 @@ bool spawn_reaped(int fd, pid_t pid, int status)
 		if (children[i] == pid) {
 			children[i] = children[--child_count];
 			struct spawn_answer answer = {SPAWN_ENDED, pid, status};
-			pass_send(fd, &answer, sizeof(answer), NULL, 0);
+			pass_answer(fd, &answer, sizeof(answer), NULL, 0);
 			return true;
 		}
 	return false;

@@ -21,7 +21,7 @@ int spawn_kill(const struct child *, int number);
 
 /* -- in the launcher ------------------------------------------------------------------------------------------------------ */
 
-void spawn_serve(int fd, int warden_pidfd, int self_exe); /* one request is there to be read */
+bool spawn_serve(int fd, int warden_pidfd, int self_exe); /* one request is there to be read; false: it cannot be answered, and somebody waits */
 bool spawn_reaped(int fd, pid_t pid, int status);         /* tells the warden; false if the process is not one of these */
 void spawn_kill_all(void);                                /* the session is over */
 bool spawn_living(void);                                  /* after that: some have not ended yet */

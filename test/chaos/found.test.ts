@@ -1,0 +1,48 @@
+/** What rounds of chaos have found, each as a test of its own. */
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { Engine } from '../../src/index.ts'
+import { makeWorld, obstacle } from '../engine/support/world.ts'
+import { hasStrace } from './torments.ts'
+
+const why = obstacle() ?? (hasStrace ? undefined : 'strace is missing: apt-get install strace')
+if (why) console.warn(`skipped: what chaos has found: ${why}`)
+
+let world: ReturnType<typeof makeWorld>
+beforeEach(() => {
+  world = makeWorld()
+})
+afterEach(() => world.remove())
+
+/** From now on these calls of that process fail. Returns how to end it. */
+async function failing(pid: number, call: string, rule: string): Promise<() => Promise<void>> {
+  const strace = spawn('strace', ['-qqq', '-e', `trace=${call}`, '-e', `inject=${call}:${rule}`, '-p', `${pid}`], {
+    stdio: 'ignore',
+  })
+  const ended = once(strace, 'exit')
+  await vi.waitFor(() => expect(readFileSync(`/proc/${pid}/status`, 'utf8')).not.toMatch(/^TracerPid:\s*0$/m), 10_000)
+  return async () => {
+    strace.kill('SIGKILL')
+    await ended
+  }
+}
+
+test.skipIf(why)('a socket of the host that cannot be handed over at once is handed over a little later', async () => {
+  await using engine = await Engine.open({ home: world.home })
+  const stop = await failing(engine.info.launcher, 'sendmsg', 'error=ENOBUFS:when=1..5')
+  const container = await engine.start({ rootfs: { directory: world.rootfs }, command: ['sleep', '1000'], ports: [80] })
+  expect(container.port(80)).toBeGreaterThan(0)
+  await stop()
+})
+
+test.skipIf(why)('a launcher that can answer nothing ends the session, and nobody waits for ever', async () => {
+  const engine = await Engine.open({ home: world.home })
+  const stop = await failing(engine.info.launcher, 'sendmsg', 'error=ENOMEM')
+  const started = engine.start({ rootfs: { directory: world.rootfs }, command: ['sleep', '1000'], ports: [80] })
+  await expect(started).rejects.toMatchObject({ code: 'ENGINE_UNAVAILABLE' })
+  await stop()
+  await engine.close()
+})
