@@ -81,7 +81,11 @@ export async function playRound(ground: Ground, seed: string, lastsMs: number): 
   const tally = new Map<string, number>()
   for (const { deed, code } of workers.flatMap(endingsOf))
     tally.set(`${deed} ${code ?? 'ok'}`, (tally.get(`${deed} ${code ?? 'ok'}`) ?? 0) + 1)
-  if (defects.length > 0) await ground.territory.clear()
+  if (defects.length > 0) {
+    // What is found once is not found again as missing from the next round.
+    await ground.territory.clear()
+    await differences(ground, before, SWEPT_LATER)
+  }
   return { seed, torments, tmpfsMib, endings: tally, failedCalls: failed.reduce((sum, one) => sum + one, 0), defects }
 }
 

@@ -46,7 +46,8 @@ type Liars = 'launcher' | 'warden' | 'children'
 /**
  * Calls that a kernel can refuse, how, and who makes them. Left out is what no kernel refuses for want of something, because a tracer that refuses it also keeps it
  * from being done, and that is then lost: close and close_range (the descriptor stays open), wait4 with WNOHANG (the dead child is never told of again; the only
- * error that it has is ECHILD), and signals to processes that are there.
+ * error that it has is ECHILD), and signals to processes that are there. Nor brk: it has no errors but leaves the end of memory where it is, and libc would take the
+ * number of an error for an address.
  */
 const REFUSALS: readonly (Readonly<Partial<Record<Liars, string>>> & { readonly errnos: readonly string[] })[] = [
   // What makes and changes things in a file system.
@@ -87,7 +88,7 @@ const REFUSALS: readonly (Readonly<Partial<Record<Liars, string>>> & { readonly 
     children: 'read,write,pread64,pwrite64,sendfile',
     errnos: ['EIO', 'EINTR', 'ENOSPC', 'EAGAIN'],
   },
-  { warden: 'mmap,brk', children: 'mmap,brk,mprotect', launcher: 'mmap,brk', errnos: ['ENOMEM'] },
+  { warden: 'mmap', children: 'mmap,mprotect', launcher: 'mmap', errnos: ['ENOMEM'] },
   { warden: 'setns,unshare,epoll_ctl,ioctl,bpf', errnos: ['ENOMEM', 'EPERM', 'EINTR'] },
   // What a child of the warden's does before it is the program of a container.
   {
