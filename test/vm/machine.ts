@@ -20,7 +20,7 @@ export interface MachineOptions {
 const MEMORY_MEBIBYTES = 3072
 /** All of it speed: no side channels to close, nothing to be cleared, no watchdog for a slow emulation. */
 const WORDS =
-  'console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off init_on_alloc=0 nowatchdog rcupdate.rcu_cpu_stall_suppress=1'
+  'console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off init_on_alloc=0 nowatchdog rcupdate.rcu_cpu_stall_suppress=1'
 
 /** Resolves when the machine is off: to whether it was within its time. */
 export async function runMachine({
@@ -65,7 +65,7 @@ export async function runMachine({
   )
   const kill = () => void child.kill('SIGKILL')
   process.once('exit', kill)
-  const file = createWriteStream(log)
+  const file = createWriteStream(log, { flags: 'a' })
   let rest = ''
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     const text = chunk.replaceAll('\r', '')
