@@ -108,7 +108,7 @@ async function startAll(engine: Engine): Promise<{ facts: Started; clients: Sock
   const ports = by.get('ports')!
   await Promise.all([
     ports.waitForPort(80),
-    by.get('files')!.waitForLog('written', { timeoutMs: 20_000 }),
+    by.get('files')!.waitForLog('written', { timeoutMs: 20_000 * Number(process.env.MAYFLY_TEST_SLOWNESS ?? 1) }),
     by.get('paused')?.pause(),
   ])
   // A client that stays connected, one program that stays inside, one reader that stays attached.

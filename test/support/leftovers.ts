@@ -29,6 +29,9 @@ export function snapshotHost(territory: Territory): Leftovers {
   }
 }
 
+/** How much longer everything takes where a processor is emulated: test/vm/guest/init. */
+const SLOWNESS = Number(process.env.MAYFLY_TEST_SLOWNESS ?? 1)
+
 export interface ExpectOptions {
   /** @default 2000, and more in proportion where more processes want to run than there are processors */
   readonly withinMs?: number
@@ -44,7 +47,7 @@ export interface ExpectOptions {
 /** Waits until nothing is there that was not there before. Throws with everything that has stayed. */
 export async function expectNothingLeft(territory: Territory, before: Leftovers, options: ExpectOptions = {}) {
   const {
-    withinMs = 2_000 * Math.max(1, loadavg()[0]! / availableParallelism()),
+    withinMs = 2_000 * SLOWNESS * Math.max(1, loadavg()[0]! / availableParallelism()),
     untilNextStart = false,
     ignore = () => false,
   } = options

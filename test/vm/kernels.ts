@@ -5,10 +5,10 @@
  */
 
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { temporaryDirectory } from '../support/temporary.js'
 import { makeGuest, missingForGuest } from './guest.js'
 import { CACHE, type Kernel, kernelOf, missingForKernels, RELEASES, type Release, SUITES } from './kernel.js'
 import { runMachine } from './machine.js'
@@ -68,7 +68,7 @@ function missingPrograms(): string | undefined {
 }
 
 async function tryAll(releases: readonly Release[], users: readonly string[], timeoutMs: number): Promise<Outcome[]> {
-  const scratch = mkdtempSync(join(tmpdir(), 'mf-kernels-'))
+  const scratch = temporaryDirectory('kernels')
   const remove = () => rmSync(scratch, { recursive: true, force: true })
   process.once('exit', remove)
   try {

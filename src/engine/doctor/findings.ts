@@ -368,7 +368,9 @@ function storeLocation(context: Context): Finding {
   const failed = (why: string, remedy: string) => finding('file systems', name, false, { why, remedy })
   if (!store.isWritable)
     return failed(`${store.existing} is not writable`, 'export MAYFLY_HOME=DIRECTORY that is yours')
-  if (context.ok('overlay-on-store') || context.isBlocked) {
+  // Where no overlay may be mounted at all, another place does not help.
+  const isStoreWhy = !context.isRootless || context.errno('overlay-userxattr') !== 'EPERM'
+  if (context.ok('overlay-on-store') || context.isBlocked || !isStoreWhy) {
     const surprising = store.options.filter(
       (option) => option === 'nodev' || option === 'nosuid' || option === 'noexec',
     )
