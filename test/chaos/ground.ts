@@ -148,7 +148,7 @@ export async function openGround(seed: string, sources: string): Promise<Ground>
         const path = join(lies, String(process))
         writeFileSync(path, wordsOfStrace(rules, true).join(' '))
         await sleep(forMs)
-        rmSync(path)
+        rmSync(path, { force: true }) // another lie to the same process may have ended it
         const said = readdirSync(lies).filter((name) => name.startsWith(`${process}.`))
         return said.reduce((sum, name) => sum + countFailed(readFileSync(join(lies, name), 'utf8')), 0)
       },
