@@ -1,5 +1,6 @@
 /** A world of its own for tests of the engine: a store and a root file system with busybox in it, both temporary. */
 
+import { spawnSync } from 'node:child_process'
 import { chmodSync, copyFileSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { wardenProgram } from '../../../src/engine/where.js'
@@ -48,6 +49,13 @@ export function makeWorld(): World {
     home: join(directory, 'home'),
     rootfs,
     directory,
-    remove: () => rmSync(directory, { recursive: true, force: true }),
+    remove: () => removeTree(directory),
   }
+}
+
+/** An ordinary user's layers have files of other ids, which are its own in a user namespace only. */
+function removeTree(directory: string): void {
+  const isRoot = process.getuid?.() === 0
+  const words = ['--map-root-user', '--map-auto', 'rm', '-rf', directory]
+  if (isRoot || spawnSync('unshare', words).status !== 0) rmSync(directory, { recursive: true, force: true })
 }
