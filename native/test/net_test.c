@@ -684,8 +684,9 @@ static void serve_host_sockets(void)
 	enter(host_ns);
 	struct host_request request;
 	while (recv(pair[1], &request, sizeof(request), 0) == sizeof(request)) {
-		int fd = socket(request.family, request.type, request.protocol), error = fd < 0 ? errno : 0;
-		struct iovec iov = {&error, sizeof(error)};
+		int fd = socket(request.family, request.type, request.protocol);
+		struct host_answer answer = {fd < 0 ? errno : 0, request.number};
+		struct iovec iov = {&answer, sizeof(answer)};
 		union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int))]; } control = {0};
 		struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
 		if (fd >= 0) {
