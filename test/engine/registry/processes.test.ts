@@ -94,6 +94,8 @@ describe.skipIf(why)(`pulls in processes of their own (${why || 'all there'})`, 
     expect(image.layers.map(({ diffId }) => diffId)).toEqual(LAYERS.map(digestOf))
     for (const { digest } of await place.store.blobs.list()) await place.store.blobs.verify(digest)
     await vi.waitFor(() => expect(leftovers(home())).toEqual([]), { timeout: 5_000 })
+    // One that was killed with its layer in place, and its lock's file not yet removed, leaves the empty file to the next prune.
+    await place.store.prune()
     expect(readdirSync(join(home(), 'locks'))).toEqual([])
   })
 
