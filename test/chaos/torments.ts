@@ -83,9 +83,11 @@ const REFUSALS: readonly (Readonly<Partial<Record<Liars, string>>> & { readonly 
     children: 'sendto,recvfrom,setsockopt',
     errnos: ['ENOBUFS', 'ENOMEM', 'EINTR', 'ECONNRESET'],
   },
+  // Not EAGAIN: no kernel says that of a pipe in which there is something to read.
+  { warden: 'read,pread64', children: 'read,pread64', errnos: ['EIO', 'EINTR'] },
   {
-    warden: 'read,write,pread64,pwrite64,splice',
-    children: 'read,write,pread64,pwrite64,sendfile',
+    warden: 'write,pwrite64,splice',
+    children: 'write,pwrite64,sendfile',
     errnos: ['EIO', 'EINTR', 'ENOSPC', 'EAGAIN'],
   },
   { warden: 'mmap', children: 'mmap,mprotect', launcher: 'mmap', errnos: ['ENOMEM'] },
