@@ -1008,6 +1008,20 @@ static void test_names(struct net_slot *slot)
 	expect_equal(answer[3] & 15, 1);
 }
 
+/* A container reaches a server outside, and of what does not answer it hears what the host itself would. */
+static void expect_egress(int ns, struct target *server, struct target *refused, struct target *nowhere, struct target *silent)
+{
+	expect_equal(run(ns, echo_client, server), 0);
+	server->amount = 16 << 20;
+	expect_equal(run(ns, integrity_client, server), 0);
+	expect_equal(run(ns, echo_client, refused), ECONNREFUSED);
+	expect_equal(run(ns, echo_client, nowhere), run(host_ns, echo_client, nowhere));
+	expect_equal(run(ns, pending_client, silent), 0);
+	expect_equal(run(ns, udp_client, server), 0);
+	expect_equal(run(ns, udp_client, refused), ECONNREFUSED);
+	expect_equal(run(ns, ping_client, server), 0);
+}
+
 static void test_egress(struct net_slot *slot)
 {
 	int ns = net_slot_ns(slot);
@@ -1015,18 +1029,9 @@ static void test_egress(struct net_slot *slot)
 	pid_t udp_server = serve(outside_ns, udp_echo_server, at("198.51.100.1", 7000));
 	struct target tcp = at("198.51.100.1", 7000), refused = at("198.51.100.1", 7001), nowhere = at("203.0.113.7", 80),
 		silent = at("198.51.100.9", 80), loopback = at("127.0.0.53", 53), zero = at("0.0.0.1", 53);
-	expect_equal(run(ns, echo_client, &tcp), 0);
-	tcp.amount = 16 << 20;
-	expect_equal(run(ns, integrity_client, &tcp), 0);
-	/* What the host itself would see. */
-	expect_equal(run(ns, echo_client, &refused), ECONNREFUSED);
-	expect_equal(run(ns, echo_client, &nowhere), run(host_ns, echo_client, &nowhere));
-	expect_equal(run(ns, pending_client, &silent), 0);
+	expect_egress(ns, &tcp, &refused, &nowhere, &silent);
 	expect(run(ns, echo_client, &loopback) != 0);
 	expect(run(ns, echo_client, &zero) != 0);
-	expect_equal(run(ns, udp_client, &tcp), 0);
-	expect_equal(run(ns, udp_client, &refused), ECONNREFUSED);
-	expect_equal(run(ns, ping_client, &tcp), 0);
 	/* The host's own services on its outer address. */
 	pid_t local = serve(host_ns, echo_server, at("192.0.2.2", 7002));
 	struct target hosts = at("192.0.2.2", 7002);
@@ -1521,16 +1526,7 @@ static void test_egress_v6(const struct net_slot *one, const struct net_slot *ot
 	struct target tcp = at("2001:db8:1::1", 7000), refused = at("2001:db8:1::1", 7001), nowhere = at("2001:db8:dead::1", 80),
 		silent = at("2001:db8:1::9", 80), gateway = at_v6(network_gateway_v6(a), 7104), link_local = at("fe80::1", 7000);
 	int ns = net_slot_ns(one);
-	expect_equal(run(ns, echo_client, &tcp), 0);
-	tcp.amount = 16 << 20;
-	expect_equal(run(ns, integrity_client, &tcp), 0);
-	/* What the host itself would see. */
-	expect_equal(run(ns, echo_client, &refused), ECONNREFUSED);
-	expect_equal(run(ns, echo_client, &nowhere), run(host_ns, echo_client, &nowhere));
-	expect_equal(run(ns, pending_client, &silent), 0);
-	expect_equal(run(ns, udp_client, &tcp), 0);
-	expect_equal(run(ns, udp_client, &refused), ECONNREFUSED);
-	expect_equal(run(ns, ping_client, &tcp), 0);
+	expect_egress(ns, &tcp, &refused, &nowhere, &silent);
 	expect(run(ns, echo_client, &link_local) != 0);
 	expect(is_cut_off(run(net_slot_ns(inside), echo_client, &tcp)));
 	expect(run(net_slot_ns(inside), udp_client, &tcp) != 0);

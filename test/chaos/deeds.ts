@@ -24,10 +24,10 @@ export const base = 'chaos-base:1'
 /** An image that stays in the store through all rounds. */
 export const kept = (registry: string) => `${registry}/kept:1`
 
-/** Its layers are told from those of another name, and its files can be summed up without it. */
+/** Its layers are told from those of another name, and its files can be summed up without it. A file that finds no room has to fail the step: a shell goes on. */
 export function dockerfileOf(name: string): string {
   const lines = [
-    `RUN mkdir /made && for i in $(seq 100); do echo ${name} $i >/made/$i; done`,
+    `RUN mkdir /made && for i in $(seq 100); do echo ${name} $i >/made/$i || exit 1; done`,
     `RUN echo ${name} >/made/last && rm /made/7`,
   ]
   return [`FROM ${base}`, ...lines, `ENV NAME=${name}`].join('\n')

@@ -3,8 +3,8 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { obstacle } from '../engine/support/world.js'
-import { INSTALL_TIMEOUT_MS } from '../package/support/installed.js'
-import { missingRegistry, nodes } from '../package/support/packed.js'
+import { INSTALL_TIMEOUT_MS, runtime } from '../package/support/installed.js'
+import { missingRegistry } from '../package/support/packed.js'
 import { expectNothingLeft, type Leftovers, snapshotHost } from '../support/leftovers.js'
 import { openTerritory, type Territory } from '../support/territory.js'
 import { IMAGE, makeModules, putImage, type Runner, runTests, writeFiles } from './support/runners.js'
@@ -146,7 +146,7 @@ describe.skipIf(why)('a network that a test run shares', () => {
   beforeAll(async () => {
     territory = await openTerritory()
     await putImage(join(territory.directory, 'home'))
-    node22 = (await nodes()).get(22)!
+    node22 = (await runtime('node22'))[0]!
     const projects: [Runner, Kind][] = [
       ...(['vitest4', 'vitest3', 'vitest5'] as const).map((runner): [Runner, Kind] => [runner, 'esm']),
       ['jest29', 'cjs'],
