@@ -93,7 +93,8 @@ async function work(): Promise<void> {
       const tag = `${process.pid}-${isMainThread ? '' : 'w'}${mine}`
       await deeds[deed]!({ engine, dice: own, tag, registry, thread: inThread, signal: enough.signal })
       say({ fact: 'ends', number: mine })
-    } catch (error) {
+    } catch (thrown) {
+      const error = worstOf(thrown)
       const { message, stack } = error as Error
       const code = codeOf(error)
       if (error instanceof WrongAnswer) say({ fact: 'wrong', what: `${deed}: ${message}` })
@@ -120,6 +121,14 @@ function codeOf(error: unknown): string {
   const isShort = /^E(?:MFILE|NFILE|NOMEM|AGAIN|NOBUFS|NOSPC)$/.test(code ?? '') && syscall !== undefined
   if (isShort || code === 'ERR_WORKER_INIT_FAILED' || code === 'ERR_WORKER_OUT_OF_MEMORY') return `node's ${code}`
   return `unnamed ${code ?? name}`
+}
+
+/** What an `await using` has thrown: of a deed that failed and an end that failed too, the one that is a defect, if there is one. */
+function worstOf(error: unknown): unknown {
+  const { name, error: later, suppressed } = error as SuppressedError
+  if (name !== 'SuppressedError') return error
+  const parts = [suppressed, later].map(worstOf)
+  return parts.find((part) => /^(?:wrong|unnamed)/.test(codeOf(part))) ?? parts[0]
 }
 
 /** A worker thread that does the same with an engine of its own, until it is ended in the middle of it. */
