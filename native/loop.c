@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 64 };
+enum { BATCH = 64, ATTEMPTS = 16 };
 
 static int epoll_fd = -1;
 static bool running;
@@ -33,17 +33,27 @@ int loop_watch(struct watch *w, int fd, uint32_t events, void (*ready)(struct wa
 	return 0;
 }
 
-int loop_change(struct watch *w, uint32_t events)
+/* What is watched can be changed and forgotten without memory or descriptors, so there is nothing to be short of. Where somebody refuses it all the
+ * same, such as a tracer, he is asked again: events of what is gone must never come. */
+static int rewatch(int operation, struct watch *w, uint32_t events)
 {
 	struct epoll_event event = {.events = events, .data.ptr = w};
-	return epoll_ctl(loop_epoll(), EPOLL_CTL_MOD, w->fd, &event);
+	int result = -1;
+	for (int attempt = 0; attempt < ATTEMPTS && result < 0; attempt++)
+		result = epoll_ctl(loop_epoll(), operation, w->fd, &event);
+	return result;
+}
+
+int loop_change(struct watch *w, uint32_t events)
+{
+	return rewatch(EPOLL_CTL_MOD, w, events);
 }
 
 void loop_forget(struct watch *w)
 {
 	if (w->fd < 0 || !w->ready)
 		return;
-	epoll_ctl(loop_epoll(), EPOLL_CTL_DEL, w->fd, NULL);
+	rewatch(EPOLL_CTL_DEL, w, 0);
 	w->fd = -1;
 	w->ready = NULL;
 	/* Events of this watch that epoll_wait has handed out already must not be delivered any more. */

@@ -46,3 +46,19 @@ test.skipIf(why)('a launcher that can answer nothing ends the session, and nobod
   await stop()
   await engine.close()
 })
+
+test.skipIf(why)(
+  'a warden that may not forget what it watches lives on, and is told of nothing that is gone',
+  async () => {
+    await using engine = await Engine.open({ home: world.home })
+    const stop = await failing(engine.info.pid, 'epoll_ctl', 'error=EMFILE:when=2+2')
+    const options = { rootfs: { directory: world.rootfs }, command: ['sh', '-c', 'sleep 0.01; echo said'] }
+    // What would be told of is what a child has open still.
+    const rounds = Array.from({ length: 5 }, async () => {
+      for (let i = 0; i < 5; i++) await engine.run(options).catch(() => {})
+    })
+    await Promise.all(rounds)
+    await stop()
+    expect((await engine.run(options)).stdout).toBe('said\n')
+  },
+)
