@@ -231,7 +231,8 @@ export const deeds: Readonly<Record<string, (circumstances: Circumstances) => Pr
       containers.push(await engine.start({ image: base, command, name: `server${tag}`, networks: [network.name] }))
       containers.push(await engine.start({ image: base, command: ['sleep', '1000'], networks: [network.name] }))
       await containers[0]!.waitForPort(80, WAIT)
-      const { exitCode, stdout } = await containers[1]!.exec(['nc', '-w', '5', `server${tag}`, '80'], within())
+      // What it waits for a connection, twice for an answer and twice for the name is less than an exec may take.
+      const { exitCode, stdout } = await containers[1]!.exec(['nc', '-w', '2', `server${tag}`, '80'], within())
       if (exitCode === 0 && stdout) expect('what a neighbour said', stdout, `${tag}\n`)
       if (dice.happens(0.5)) {
         await engine.networks.connect(containers[1]!.id, 'bridge')
