@@ -50,11 +50,13 @@ static int bind_step(const struct launch *l, struct mount_step *m, struct fault 
 	struct stat st;
 	if (fstat(m->tree, &st) < 0)
 		return fault(f, "mount-source", m->source, errno, NULL);
-	int target = resolve_make(l->setup.root_fd, m->target, S_ISDIR(st.st_mode), 0755, f, "mount-target");
+	bool is_directory = S_ISDIR(st.st_mode);
+	/* The modes by which stubs.c knows again what was made here. */
+	int target = resolve_make(l->setup.root_fd, m->target, is_directory, is_directory ? 0755 : 0644, f, "mount-target");
 	if (target < 0)
 		return -1;
 	struct stat over;
-	if (fstat(target, &over) == 0 && S_ISDIR(over.st_mode) != S_ISDIR(st.st_mode))
+	if (fstat(target, &over) == 0 && S_ISDIR(over.st_mode) != is_directory)
 		return fault(f, "mount-target", m->target, S_ISDIR(over.st_mode) ? EISDIR : ENOTDIR,
 			"source and target must both be directories or both be files");
 	if (on_file_system(target, PROC_SUPER_MAGIC))

@@ -73,8 +73,10 @@ RUN --mount=type=bind,source=in,target=/m,rw touch /m/x && ls /m
 RUN --mount=type=bind,source=in/a,target=/file cat /file
 RUN test ! -e /m/a
 `
-    const { output } = await world.build({ context: { dockerfile, files } })
-    expect(output).toMatch(/^a\ntouch: .*Read-only.*\nread-only\na\nx\nA$/s)
+    const result = await world.build({ context: { dockerfile, files } })
+    expect(result.output).toMatch(/^a\ntouch: .*Read-only.*\nread-only\na\nx\nA$/s)
+    const left = await world.files(result)
+    expect([left.m, left.file]).toEqual([undefined, undefined])
   })
 
   test('--mount=type=bind takes from stages and images', async () => {
