@@ -187,7 +187,8 @@ static int copy_in(struct job *job, struct fault *f)
 	if (dir < 0)
 		return -1;
 	close(dir);
-	struct tar_options options = {.keep_ids = flag(job->request, "chown", false) && !session.single_id, .strict_times = true};
+	struct tar_options options = {.keep_ids = flag(job->request, "chown", false) && !session.single_id,
+		.strict_times = true, .keep_base = true};
 	struct tar_result result;
 	if (tar_unpack(job->fd, root, path, &options, &result, f) < 0)
 		return -1;

@@ -18,6 +18,7 @@ struct tar_options {
 	uint64_t max_entries;   /* 0 = no limit: E2BIG */
 	bool digest;            /* SHA-256 of all that is read, trailing bytes included */
 	bool list_implied;      /* keep the names of directories that were made without an entry of their own */
+	bool keep_base;         /* an entry for base itself, "./", changes nothing: base is not the archive's (docker's rule for ADD and cp) */
 	bool keep_kind;         /* refuse to replace a directory by something else and the reverse (EISDIR, ENOTDIR) */
 };
 struct tar_result {

@@ -667,6 +667,8 @@ static int dress_base(struct unpack *u)
 {
 	if (u->entry.type != '5')
 		return refuse(u, EINVAL, "the top of the archive can only be a directory");
+	if (u->options->keep_base)
+		return 0;
 	if (dress_directory(u, u->base_fd, ".", false) < 0)
 		return -1;
 	return u->options->strict_times ? remember_time(u, "") : 0;

@@ -73,6 +73,19 @@ describe.skipIf(obstacle())('ADD', () => {
     },
   )
 
+  test('leaves the directory as it is that an archive with an entry for "." is unpacked in', async () => {
+    const result = await add(
+      'RUN mkdir -m 700 /there\nADD plain.tar /there/\nADD plain.tar /new/\nADD plain.tar /',
+      'base',
+    )
+    expect(await world.files(result)).toMatchObject({
+      there: 'd 700 0:0',
+      'there/f': 'f 640 7:8',
+      new: 'd 755 0:0',
+      'new/f': 'f 640 7:8',
+    })
+  })
+
   test('copies what is no archive, whatever its name', async () => {
     expect(await world.files(await add('ADD not.tar text.gz tree/f /o/'), '/o')).toEqual({
       f: 'f 640 0:0',
