@@ -298,7 +298,7 @@ class Planner {
   }
 
   #argText(key: string): string {
-    const value = this.#variables.all().get(key)
+    const value = this.#variables.arg(key)
     return value === undefined ? key : `${key}=${value}`
   }
 

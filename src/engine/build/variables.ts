@@ -2,7 +2,8 @@
  * Which variables an instruction sees, and with which values.
  *
  * - Global ARGs (before the first FROM) are for FROM lines; a stage gets one by an ARG of the same name without a value.
- * - `--build-arg` beats an ARG's default. ENV beats ARG, whichever comes first.
+ * - `--build-arg` beats an ARG's default. Of an ENV and an ARG of one name the later one holds, as BuildKit has it (the builder before it let
+ *   ENV win in either order); the ENVs of the image that a stage begins with come before its ARGs, and after those that it inherits.
  * - Platform arguments exist globally; proxies are for RUN alone, in neither history nor cache key unless an ARG declares them.
  * - A stage that is based on another one goes on with its ARGs.
  */
@@ -52,11 +53,13 @@ export function unusedArgs(buildArgs: BuildArgs, declared: ReadonlySet<string>):
   return Object.keys(buildArgs).filter((name) => !declared.has(name) && !PREDEFINED_ARGS.includes(name))
 }
 
-/** Proxies among the build arguments: environment of RUN steps. */
+/** Proxies among the build arguments: environment of RUN steps, in both cases, as programs ask for the one or the other. */
 export function proxyVariables(buildArgs: BuildArgs): [string, string][] {
-  return PROXY_ARGS.flatMap((name): [string, string][] =>
-    buildArgs[name] === undefined ? [] : [[name, buildArgs[name]]],
-  )
+  return PROXY_ARGS.flatMap((name): [string, string][] => {
+    const isUpper = name === name.toUpperCase()
+    const value = buildArgs[name] ?? buildArgs[isUpper ? name.toLowerCase() : name.toUpperCase()]
+    return value === undefined ? [] : [[name, value]]
+  })
 }
 
 /** `SOURCE_DATE_EPOCH`, in seconds, as the time of everything that the build makes. Throws INVALID_OPTION. */
@@ -83,6 +86,8 @@ export class StageVariables {
   readonly #args: Map<string, string>
   /** Declared by ARG, in order, with or without a value. */
   readonly #declared: string[]
+  /** ARGs that came after an ENV of their name. */
+  readonly #over = new Set<string>()
 
   /**
    * @param env `NAME=value` of the base image
@@ -96,18 +101,27 @@ export class StageVariables {
 
   /** As expansion wants them. */
   all(): Map<string, string> {
-    return new Map([...this.#args, ...this.#env])
+    const over = [...this.#over].map((key) => [key, this.#args.get(key)!] as const)
+    return new Map([...this.#args, ...this.#env, ...over])
   }
 
   setEnv(key: string, value: string): void {
     this.#env.set(key, value)
+    this.#over.delete(key)
   }
 
   /** `value` is the one in the ARG itself, already expanded. */
   declare(key: string, value: string | undefined, buildArgs: BuildArgs, globals: ReadonlyMap<string, string>): void {
     if (!this.#declared.includes(key)) this.#declared.push(key)
     const chosen = buildArgs[key] ?? value ?? globals.get(key)
-    if (chosen !== undefined) this.#args.set(key, chosen)
+    if (chosen === undefined) return
+    this.#args.set(key, chosen)
+    if (this.#env.has(key)) this.#over.add(key)
+  }
+
+  /** What an ARG of this name has given, if it has given anything. */
+  arg(key: string): string | undefined {
+    return this.#args.get(key)
   }
 
   /** The config's Env. */
@@ -115,16 +129,21 @@ export class StageVariables {
     return [...this.#env].map(([key, value]) => `${key}=${value}`)
   }
 
-  /** Environment of a RUN: ARGs too, where no ENV has their name. */
+  /** Environment of a RUN: ARGs too. */
   runEnv(): [string, string][] {
     const args = [...this.#args].filter(([key]) => !this.#env.has(key))
-    return [...args, ...this.#env]
+    const env = [...this.#env].map(([key, value]): [string, string] => [
+      key,
+      this.#over.has(key) ? this.#args.get(key)! : value,
+    ])
+    return [...args, ...env]
   }
 
   /** `|2 a=1 b=2`, as the history shows with which ARGs a RUN ran; '' without any. */
   argsForHistory(): string {
     if (this.#declared.length === 0) return ''
-    const values = this.#declared.map((key) => `${key}=${this.#env.get(key) ?? this.#args.get(key) ?? ''}`)
+    const all = this.all()
+    const values = this.#declared.map((key) => `${key}=${all.get(key) ?? ''}`)
     return `|${values.length} ${values.join(' ')} `
   }
 }

@@ -95,12 +95,26 @@ RUN echo "[$image][$version][$other]"
     expect(result.output).toBe('[][3][3x]\n')
   })
 
-  test('ENV beats ARG, and --build-arg beats the default of an ARG', async () => {
-    const result = await world.build({
-      context: { dockerfile: 'FROM base\nARG a=1\nARG b=1\nENV b=env\nENV c=env\nARG c=arg\nRUN echo $a $b $c' },
-      buildArgs: { a: '2', b: '2', c: '2' },
-    })
-    expect(result.output).toBe('2 env env\n')
+  test('of an ENV and an ARG the later one holds, and --build-arg beats the default of an ARG', async () => {
+    const dockerfile = `FROM base AS one
+ARG a=1
+ARG b=1
+ENV b=env
+ENV c=env
+ARG c=arg
+ENV d=env
+ARG d
+RUN echo $a $b $c $d
+ENV e=$c c=again
+RUN echo $c $e
+FROM one
+RUN echo $c
+ARG c=arg
+RUN echo $c
+`
+    const result = await world.build({ context: { dockerfile }, buildArgs: { a: '2', b: '2', c: '2' } })
+    expect(result.output).toBe('2 env 2 env\nagain 2\nagain\n2\n')
+    expect(result.image.config.config!.Env).toEqual([expect.any(String), 'b=env', 'c=again', 'd=env', 'e=2'])
   })
 
   test('arguments go on into a stage that is based on another', async () => {
@@ -115,6 +129,9 @@ RUN echo "[$image][$version][$other]"
     expect(JSON.stringify(first.image.config)).not.toContain('http://one:1')
     const second = await world.build({ context: { dockerfile }, buildArgs: { HTTP_PROXY: 'http://two:2' } })
     expect(second).toMatchObject({ executed: 0, cached: 1 })
+    const both = { context: { dockerfile: 'FROM base\nRUN echo $no_proxy $https_proxy $HTTPS_PROXY' } }
+    const buildArgs = { NO_PROXY: 'here', https_proxy: 'http://lower:1', HTTPS_PROXY: 'http://upper:1' }
+    expect((await world.build({ ...both, buildArgs })).output).toBe('here http://lower:1 http://upper:1\n')
   })
 
   test('platform arguments are known after an ARG of their name', async () => {
