@@ -53,7 +53,7 @@ const MEGABYTE = 1024 * 1024
 export async function prepareCopy(world: MountWorld, step: CopyStep): Promise<PreparedCopy> {
   const { context, options, signal } = world
   const { instruction } = step
-  const sources: Source[] = instruction.files.map((file) => ({ kind: 'heredoc', file }))
+  const sources: Source[] = []
   const paths: string[] = []
   for (const source of instruction.sources) {
     const git = instruction.kind === 'ADD' ? parseGitReference(source) : undefined
@@ -81,6 +81,8 @@ export async function prepareCopy(world: MountWorld, step: CopyStep): Promise<Pr
     const content = once(async () => contentPart(tree, await selections()))
     sources.push({ kind: 'tree', tree, identity, paths, selections, content })
   }
+  // Last, so that they take the place of files of the same name, as BuildKit has it.
+  for (const file of instruction.files) sources.push({ kind: 'heredoc', file })
   return { step, sources, unpacks: instruction.kind === 'ADD' && instruction.unpack !== false }
 }
 
@@ -108,8 +110,8 @@ export async function copyKey(
   }
   const part: KeyPart = {
     destination,
-    chown: instruction.chown ?? null,
-    chmod: instruction.chmod ?? null,
+    chown: instruction.chown || null,
+    chmod: instruction.chmod || null,
     link: instruction.link,
     several: isOfSeveral(instruction), // then the destination must be a directory
     unpacks,
@@ -158,9 +160,8 @@ export async function executeCopy(
   const { context, emptyLayer, signal } = world
   const { step, sources, unpacks } = prepared
   const { instruction } = step
-  const owner =
-    instruction.chown === undefined ? undefined : await ownerOf(world, parseOwner(instruction.chown), layers)
-  const chmod = instruction.chmod === undefined ? undefined : parseMode(instruction.chmod)
+  const owner = !instruction.chown ? undefined : await ownerOf(world, parseOwner(instruction.chown), layers)
+  const chmod = !instruction.chmod ? undefined : parseMode(instruction.chmod)
   const base = instruction.link ? [emptyLayer] : layers
   const workspace = await Workspace.open(context.session, base)
   return withWorkspace(workspace, async () => {

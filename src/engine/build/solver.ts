@@ -202,7 +202,7 @@ export class Solver {
       if (step.kind !== 'copy' || !step.instruction.link) continue
       // Names of owners are those of the stage as it is by then.
       const { chown } = step.instruction
-      if (chown !== undefined && !isNumeric(parseOwner(chown))) continue
+      if (chown && !isNumeric(parseOwner(chown))) continue
       const linking = this.#step(stage, planned, index, [])
       linking.catch(() => {}) // told when it is its turn
       begun.set(step, linking)

@@ -158,8 +158,9 @@ const user: Check<string> = (value, field) => {
   const text = string(value, field)
   const [name = '', group, ...rest] = text.split(':')
   if (rest.length > 0) return refuse(field, text, "expected 'user' or 'user:group'")
-  const owner = account(name, text, 'user', field)
-  return group === undefined ? owner : `${owner}:${account(group, text, 'group', field)}`
+  // As Docker has it, `:group` is root with that group, and `user:` the user.
+  const owner = name === '' && group !== undefined ? '0' : account(name, text, 'user', field)
+  return group ? `${owner}:${account(group, text, 'group', field)}` : owner
 }
 
 const group: Check<string> = (value, field) => account(string(value, field), String(value), 'group', field)

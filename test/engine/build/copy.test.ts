@@ -111,6 +111,17 @@ describe.skipIf(obstacle())('COPY', () => {
       deep: 'd 755 7:8',
       'deep/y.js': 'f 644 7:8',
     })
+    expect(
+      await after(
+        `COPY --chown=:nogroup a.txt /o/1
+COPY --chown=alice: a.txt /o/2
+COPY --chown=: a.txt /o/3
+COPY --chown=$nobody --chmod=$nothing a.txt /o/4`,
+        'base',
+      ),
+    ).toEqual({ 1: 'f 644 0:65534', 2: 'f 644 1000:0', 3: 'f 644 0:0', 4: 'f 644 0:0' })
+    // Nothing says there that root is 0, and everybody knows it.
+    expect(await after('COPY --chown=root:root a.txt /o/', 'scratch')).toEqual({ 'a.txt': 'f 644 0:0' })
     await expect(after('COPY --chown=stranger a.txt /o/', 'base')).rejects.toMatchObject({
       code: 'USER_NOT_FOUND',
       line: 2,
@@ -168,6 +179,11 @@ EOF
     expect(await world.read(result, '/o/one.txt')).toBe('is value\n')
     expect(await world.read(result, '/o/two.txt')).toBe('is $v\n')
     expect(await world.files(result, '/o')).toMatchObject({ script: 'f 755 0:0', 'one.txt': 'f 644 0:0' })
+    const beside = await world.build({
+      context: { directory },
+      dockerfile: 'FROM scratch\nCOPY <<a.txt a.txt /o/\nmine\na.txt\n',
+    })
+    expect(await world.read(beside, '/o/a.txt')).toBe('mine\n')
   })
 
   test('--from takes from a stage, its number, an image and a named context', async () => {

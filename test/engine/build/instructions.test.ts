@@ -117,6 +117,27 @@ RUN echo $c
     expect(result.image.config.config!.Env).toEqual([expect.any(String), 'b=env', 'c=again', 'd=env', 'e=2'])
   })
 
+  test('a USER or WORKDIR that is empty once its variables are replaced is root, and the one before', async () => {
+    const dockerfile = 'FROM base\nUSER alice\nUSER $nobody\nWORKDIR /tmp\nWORKDIR $nowhere\nRUN echo $(id -u) $(pwd)'
+    const { output, image } = await world.build({ context: { dockerfile } })
+    expect(output).toBe('0 /tmp\n')
+    expect(image.config.config).toMatchObject({ User: '', WorkingDir: '/tmp' })
+  })
+
+  test('a USER may be a group alone, or lack it behind the colon', async () => {
+    const dockerfile = `FROM base
+USER :2000
+RUN id -u; id -g; id -G
+WORKDIR /w
+USER alice:
+RUN id -u; id -g
+WORKDIR /v
+`
+    const result = await world.build({ context: { dockerfile } })
+    expect(result.output.split('\n')).toEqual(['0', '2000', '2000', '1000', '1000', ''])
+    expect(await world.files(result)).toMatchObject({ w: 'd 755 0:2000', v: 'd 755 1000:1000' })
+  })
+
   test('arguments go on into a stage that is based on another', async () => {
     const dockerfile = 'FROM base AS one\nARG a=1\nFROM one\nRUN echo $a'
     expect((await world.build({ context: { dockerfile }, buildArgs: { a: '5' } })).output).toBe('5\n')

@@ -357,11 +357,17 @@ describe('validateContainer', () => {
   ])('accepts the user %j', (user) => expect(complete({ user }).user).toBe(user))
 
   it.each([
+    [':wheel', '0:wheel'],
+    [':2000', '0:2000'],
+    [':', '0'],
+    ['1000:', '1000'],
+    ['name:', 'name'],
+  ])('takes the user %j for %j', (user, meant) => expect(complete({ user }).user).toBe(meant))
+
+  it.each([
     '',
-    ':g',
-    ':',
-    '1:',
-    'name:',
+    '::',
+    ':0x1',
     '0x1',
     ' 1',
     '1 ',

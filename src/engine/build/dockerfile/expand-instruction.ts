@@ -178,12 +178,6 @@ function check(instruction: Instruction): void {
     case 'VOLUME':
       for (const path of instruction.paths) notEmpty(path, 'a path of VOLUME')
       break
-    case 'WORKDIR':
-      notEmpty(instruction.path, 'the path of WORKDIR')
-      break
-    case 'USER':
-      notEmpty(instruction.user, 'the name of USER')
-      break
   }
 }
 

@@ -83,12 +83,16 @@ function rangeOf(text: string, wrong: (why: string) => Problem): readonly [numbe
 
 /** Of `--chown` and USER: names or numbers, to be looked up in the image. */
 export interface Owner {
+  /** Empty: root. */
   readonly user: string
-  /** undefined: not given. For `--chown` that means the number of the user, for USER the user's own group. */
+  /**
+   * undefined: not given. For `--chown` that means the number of the user, for USER the user's own group. Empty, as in `user:`, is root's group for
+   * `--chown` and the user's own for USER.
+   */
   readonly group: string | undefined
 }
 
-/** `user`, `user:group`, `1000:1000`. Throws DOCKERFILE_INVALID. */
+/** `user`, `user:group`, `1000:1000`, `:group`, `user:`. Throws DOCKERFILE_INVALID. */
 export function parseOwner(text: string): Owner {
   return unlocated(() => ownerOf(text))
 }
@@ -96,7 +100,7 @@ export function parseOwner(text: string): Owner {
 /** As `parseOwner`, but throws a Problem. */
 export function ownerOf(text: string): Owner {
   const [user = '', group, ...more] = text.split(':')
-  if (user === '' || group === '' || more.length > 0 || /[\s/]/.test(text))
+  if (text === '' || more.length > 0 || /[\s/]/.test(text))
     throw new Problem(`invalid owner "${text}"`, { value: text, expected: 'user, user:group or their numbers' })
   return Object.freeze({ user, group })
 }

@@ -119,8 +119,6 @@ test.each<[string, RegExp]>([
   ['COPY $NONE /', /a source of COPY is empty/],
   ['ADD --checksum=$A https://x.test/ /', /invalid checksum "one"/],
   ['ADD --checksum=$A $B /', /only for URLs/],
-  ['WORKDIR $NONE', /path of WORKDIR is empty/],
-  ['USER $NONE', /name of USER is empty/],
   ['VOLUME /a $NONE', /path of VOLUME is empty/],
   ['RUN --mount=type=$A,target=/x y', /unsupported mount type "one"/],
   ['RUN --mount=type=cache,target=/x,mode=$A y', /invalid mode "one"/],
