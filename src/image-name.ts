@@ -13,7 +13,7 @@ export class ImageName {
   readonly image: string
   readonly tag: string
   readonly digest: string | undefined
-  /** All of it, as it is written. */
+  /** All of it, as it is written: an id alone, without `latest`. */
   readonly string: string
 
   constructor(registry: string | undefined, image: string, tag: string, digest?: string) {
@@ -21,9 +21,10 @@ export class ImageName {
     this.image = image
     this.tag = tag
     this.digest = digest
-    const isDigest = /^sha256:[0-9a-f]{64}$/.test(tag)
     const name = registry === undefined ? image : `${registry}/${image}`
-    this.string = digest === undefined ? `${name}${isDigest ? '@' : ':'}${tag}` : `${name}:${tag}@${digest}`
+    const isId = tag === 'latest' && /^[0-9a-f]{64}$/.test(image)
+    const end = isId ? '' : `${tag.startsWith('sha256:') ? '@' : ':'}${tag}`
+    this.string = digest === undefined ? `${name}${end}` : `${name}:${tag}@${digest}`
     Object.freeze(this)
   }
 

@@ -542,6 +542,8 @@ describe.skipIf(why)('testcontainers’ documentation', () => {
       ['postgres', undefined, 'postgres', 'latest', 'postgres:latest'],
       ['registry.io/team/app:1.2', 'registry.io', 'team/app', '1.2', 'registry.io/team/app:1.2'],
       ['localhost:5000/app', 'localhost:5000', 'app', 'latest', 'localhost:5000/app:latest'],
+      ['a'.repeat(64), undefined, 'a'.repeat(64), 'latest', 'a'.repeat(64)],
+      ['app@sha256:1234abcd', undefined, 'app', 'sha256:1234abcd', 'app@sha256:1234abcd'],
       [`app@sha256:${'a'.repeat(64)}`, undefined, 'app', `sha256:${'a'.repeat(64)}`, `app@sha256:${'a'.repeat(64)}`],
     ])('the name %s in parts', (text, registry, image, tag, whole) => {
       const name = ImageName.fromString(text)

@@ -351,6 +351,23 @@ describe.skipIf(why)('waiting for', () => {
     await expect(sleeper.withWaitStrategy(new Failed()).start()).rejects.toEqual(code('WAIT_FAILED'))
   })
 
+  test('a startup check finds what it has noted down, and tells who made it', async () => {
+    class Third extends StartupCheckStrategy {
+      #asked = 0
+      override async checkStartupState(): Promise<StartupStatus> {
+        this.#asked++
+        return this.#asked < 3 ? 'PENDING' : 'SUCCESS'
+      }
+      get asked(): number {
+        return this.#asked
+      }
+    }
+    const check = new Third()
+    await using container = await sleeper.withWaitStrategy(check).withStartupTimeout(20_000).start()
+    expect(await container.state()).toBe('running')
+    expect(check.asked).toBe(3)
+  })
+
   test('goes on while a test fakes time', async () => {
     vi.useFakeTimers()
     try {
