@@ -156,7 +156,7 @@ describe.skipIf(why)('the packed package', () => {
       cwd = await project('typescript', 'typescript', '@types/node')
     }, INSTALL_TIMEOUT_MS)
 
-    test.each(['node16', 'nodenext', 'bundler'])(
+    test.each(['node10', 'node16', 'nodenext', 'bundler'])(
       'type-checks with moduleResolution %s',
       { timeout: 60_000 },
       async (name) => {

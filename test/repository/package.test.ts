@@ -26,7 +26,8 @@ const node = (...args: string[]) => execFileSync(process.execPath, args, { cwd: 
 
 describe('the package', () => {
   test('has every file that its manifest names', () => {
-    const named = [...paths(manifest.exports), ...paths(manifest.bin), manifest.main, manifest.types]
+    const old = Object.values(manifest.typesVersions['*']).flat()
+    const named = [...paths(manifest.exports), ...paths(manifest.bin), manifest.main, manifest.types, ...old]
     expect(named.filter((path: string) => !exists(path))).toEqual([])
   })
 
