@@ -40,7 +40,7 @@ import {
 } from './copy.js'
 import { type CreateModifier, type Definition, definitionOf, type LogConsumer, securityOptions } from './definition.js'
 import { MayflyError } from './engine/errors.js'
-import { integer, refuse, refuseUnknown } from './engine/launch/check.js'
+import { type Check, defaulted, integer, list, optional, refuse, sparse } from './engine/launch/check.js'
 import type { PublishedPort, ResourceLimits } from './engine/options.js'
 import { GenericContainerBuilder } from './generic-container-builder.js'
 import { callHook, checkHooks, type Hooks } from './hooks.js'
@@ -99,6 +99,19 @@ export interface TestContainer {
 }
 
 const GIB = 2 ** 30
+
+const anything: Check<unknown> = (value) => value
+const startOptions = sparse({ signal: optional(abortSignal), from: anything })
+const volumesFromOptions = sparse({ readonly: optional(flag) })
+const volumeName: Check<string> = (value, field) =>
+  value instanceof StartedVolume ? value.getName() : text(value, field)
+
+const volumeMounts = list(
+  sparse({ volume: volumeName, target: absolutePath, readonly: defaulted(flag, false), subpath: optional(text) }),
+) as Check<readonly { volume: string; target: string; readonly: boolean; subpath?: string }[]>
+const imageMounts = list(
+  sparse({ image: checkReference, target: absolutePath, subpath: optional(text) }),
+) as unknown as Check<readonly ImageMount[]>
 
 /**
  * A container to be started, as often as you like: each `start()` gives one of its own.
@@ -167,9 +180,8 @@ export class GenericContainer implements TestContainer {
    * Rejects, when nothing of it is left, with a `MayflyError` that carries the container's name, how it ended and its last output.
    */
   async start(options: StartOptions = {}): Promise<StartedTestContainer> {
-    refuseUnknown(Object.keys(options), ['from', 'signal'], 'start')
-    const { signal = new AbortController().signal, from } = options
-    abortSignal(signal, 'start.signal').throwIfAborted()
+    const { signal = new AbortController().signal, from } = startOptions(options, 'start')
+    signal.throwIfAborted()
     if (from !== undefined) checkSnapshot(from)
     if (this.dependencies.length === 0) {
       const start = (own: AbortSignal) => this.launch(own, from)
@@ -336,31 +348,29 @@ export class GenericContainer implements TestContainer {
 
   /** Volumes in the container; added to those given before. */
   withVolumes(...volumes: readonly VolumeMount[]): this {
-    const mounts = volumes.map(({ volume, target, readonly = false, subpath }, index) => ({
+    const mounts = volumeMounts(volumes, 'volumes').map(({ volume: source, ...mount }) => ({
       type: 'volume' as const,
-      source: volume instanceof StartedVolume ? volume.getName() : text(volume, `volumes[${index}].volume`),
-      target: absolutePath(target, `volumes[${index}].target`),
-      readonly: flag(readonly, `volumes[${index}].readonly`),
-      ...(subpath === undefined ? {} : { subpath: text(subpath, `volumes[${index}].subpath`) }),
+      source,
+      ...mount,
     }))
     return this.with({ mounts: [...this.definition.mounts, ...mounts] })
   }
 
   /** Directories and files of images, read-only; added to those given before. An image that is not here is fetched. */
   withImageMounts(...images: readonly ImageMount[]): this {
-    const mounts = images.map(({ image, target, subpath }, index) => ({
+    const mounts = imageMounts(images, 'imageMounts').map(({ image: source, ...mount }) => ({
       type: 'image' as const,
-      source: checkReference(image, `imageMounts[${index}].image`),
-      target: absolutePath(target, `imageMounts[${index}].target`),
-      ...(subpath === undefined ? {} : { subpath: text(subpath, `imageMounts[${index}].subpath`) }),
+      source,
+      ...mount,
     }))
     return this.with({ mounts: [...this.definition.mounts, ...mounts] })
   }
 
   /** Has the mounts and volumes of a started container too, in the same places. */
-  withVolumesFrom(container: StartedTestContainer, { readonly = false }: { readonly readonly?: boolean } = {}): this {
+  withVolumesFrom(container: StartedTestContainer, options: { readonly readonly?: boolean } = {}): this {
+    const { readonly = false } = volumesFromOptions(options, 'volumesFrom')
     if (!(container instanceof StartedTestContainer)) refuse('container', container, 'expected a started container')
-    const from = { container: container.getId(), readonly: flag(readonly, 'readonly') }
+    const from = { container: container.getId(), readonly }
     return this.with({ volumesFrom: [...this.definition.volumesFrom, from] })
   }
 

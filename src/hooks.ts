@@ -2,7 +2,7 @@
 
 import type { ContainerSpec, Inspection } from './backends/backend.js'
 import { MayflyError } from './engine/errors.js'
-import { nearest } from './engine/launch/check.js'
+import { nearest, refuse } from './engine/launch/check.js'
 import type { StartedTestContainer } from './started-container.js'
 
 /** Each is awaited. One that throws fails the start, or is thrown by `stop()` when the container is gone. */
@@ -25,6 +25,7 @@ const NAMES = ['beforeCreate', 'created', 'starting', 'started', 'stopping', 'st
 
 /** Throws INVALID_OPTION. */
 export function checkHooks(hooks: Hooks): Hooks {
+  if (typeof hooks !== 'object' || hooks === null) refuse('hooks', hooks, 'expected an object with functions')
   for (const [name, hook] of Object.entries(hooks)) {
     if (!NAMES.includes(name)) {
       const near = nearest(name, NAMES)

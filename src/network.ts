@@ -51,7 +51,9 @@ export class Network {
   /** Throws INVALID_OPTION. */
   constructor(options: NetworkOptions | { nextUuid(): string } = {}) {
     // testcontainers takes a source of names here.
-    this.#options = 'nextUuid' in options ? { name: options.nextUuid() } : shape(options, 'network')
+    const { nextUuid } = (options ?? {}) as { nextUuid?: unknown }
+    const isSource = typeof nextUuid === 'function'
+    this.#options = shape(isSource ? { name: (options as { nextUuid(): string }).nextUuid() } : options, 'network')
   }
 
   /**

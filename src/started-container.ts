@@ -7,6 +7,7 @@ import { readContainerFile } from './container-file.js'
 import { ContainerSnapshot } from './container-snapshot.js'
 import {
   type ArchiveToCopy,
+  archivesToCopy,
   type ContentToCopy,
   type CopyToContainerOptions,
   contentsToCopy,
@@ -472,7 +473,7 @@ export class StartedTestContainer implements AsyncDisposable {
   /** Unpacks a tar in a directory of it. @default target: '/' */
   async copyArchiveToContainer(tar: ArchiveToCopy['tar'], target = '/', options: CopyControl = {}): Promise<void> {
     this.running.requireUsable('copy to')
-    await copyArchives(this.running, [{ tar, target }], ...checkedCopy(options))
+    await copyArchives(this.running, archivesToCopy([{ tar, target }], 'archives'), ...checkedCopy(options))
   }
 
   /** A file or directory of it as a tar. Throws PATH_NOT_FOUND. */

@@ -15,7 +15,7 @@ export class CommandWaitStrategy extends AbstractWaitStrategy {
 
   constructor(command: string | readonly string[]) {
     super()
-    if (command.length === 0 || (typeof command !== 'string' && !Array.isArray(command))) {
+    if ((typeof command !== 'string' && !Array.isArray(command)) || command.length === 0) {
       throw new MayflyError(
         'INVALID_OPTION',
         'command: expected a line for the shell, or a program with its arguments',

@@ -5,8 +5,9 @@ import type { RequestOptions } from 'node:https'
 import { isIP } from 'node:net'
 import { clearTimeout, setTimeout } from '../engine/clock.js'
 import { MayflyError } from '../engine/errors.js'
+import { boolean, integer, optional, pattern, record, refuse, secret, sparse, string } from '../engine/launch/check.js'
 import { retryUntil } from './retry.js'
-import { AbstractWaitStrategy, type WaitControl, type WaitTarget } from './strategy.js'
+import { AbstractWaitStrategy, checkTimeout, type WaitControl, type WaitTarget } from './strategy.js'
 
 /** TLS of the requests; certificates and keys as PEM. */
 export interface HttpTlsOptions {
@@ -37,6 +38,11 @@ interface Condition {
   readonly holds: (answer: Answer) => boolean | Promise<boolean>
 }
 
+const optionsShape = sparse({ abortOnContainerExit: optional(boolean) })
+const checkStatus = integer(100, 999)
+const checkMethod = pattern('a method such as POST', /^[!#$%&'*+.^_`|~\w-]+$/)
+const checkHeaders = record(string, secret)
+
 const DEFAULT_READ_TIMEOUT_MS = 1_000
 const MAX_BODY_BYTES = 8 * 1024 * 1024
 const MAX_REDIRECTS = 10
@@ -64,8 +70,9 @@ export class HttpWaitStrategy extends AbstractWaitStrategy {
   protected readonly conditions: readonly Condition[] = []
   protected last = 'nobody listens on that port yet'
 
-  constructor(path: string, port: number, _options: HttpWaitStrategyOptions = {}) {
+  constructor(path: string, port: number, options: HttpWaitStrategyOptions = {}) {
     super()
+    optionsShape(options, 'http')
     if (typeof path !== 'string' || !path.startsWith('/')) refuse('path', path, "expected a path such as '/health'")
     if (!Number.isInteger(port) || port < 1 || port > 65_535) refuse('port', port, 'expected a number from 1 to 65535')
     this.path = path
@@ -78,22 +85,23 @@ export class HttpWaitStrategy extends AbstractWaitStrategy {
 
   /** This status and no other. */
   forStatusCode(statusCode: number): this {
+    checkStatus(statusCode, 'statusCode')
     return this.and(`status ${statusCode}`, ({ status }) => status === statusCode)
   }
 
   /** @example Wait.forHttp('/', 80).forStatusCodeMatching((status) => status < 500) */
   forStatusCodeMatching(predicate: (statusCode: number) => boolean): this {
-    return this.and('a status that matches', ({ status }) => predicate(status))
+    return this.and('a status that matches', ({ status }) => predicate(status), predicate)
   }
 
   /** A condition on the body, as text. */
   forResponsePredicate(predicate: (response: string) => boolean): this {
-    return this.and('a body that matches', ({ body }) => predicate(body))
+    return this.and('a body that matches', ({ body }) => predicate(body), predicate)
   }
 
   /** A condition on the body, parsed. What is no JSON does not fulfil it. */
   forJson(predicate: (body: unknown) => boolean): this {
-    return this.and('JSON that matches', ({ body }) => predicate(JSON.parse(body)))
+    return this.and('JSON that matches', ({ body }) => predicate(JSON.parse(body)), predicate)
   }
 
   /** A header, by name in any case; with this value, or one that matches. */
@@ -108,12 +116,12 @@ export class HttpWaitStrategy extends AbstractWaitStrategy {
 
   /** @default 'GET' */
   withMethod(method: string): this {
-    return this.with({ method: method.toUpperCase() })
+    return this.with({ method: checkMethod(method, 'method').toUpperCase() })
   }
 
   /** Added to those given before. */
   withHeaders(headers: Readonly<Record<string, string>>): this {
-    return this.with({ headers: { ...this.headers, ...headers } })
+    return this.with({ headers: { ...this.headers, ...checkHeaders(headers, 'headers') } })
   }
 
   /** User and password, in the clear unless with TLS. */
@@ -129,7 +137,7 @@ export class HttpWaitStrategy extends AbstractWaitStrategy {
 
   /** Milliseconds for one request. @default 1000 */
   withReadTimeout(readTimeoutMs: number): this {
-    return this.with({ readTimeoutMs })
+    return this.with({ readTimeoutMs: checkTimeout('readTimeout', readTimeoutMs) })
   }
 
   /** HTTPS, with a certificate that is trusted here unless told otherwise. */
@@ -147,7 +155,8 @@ export class HttpWaitStrategy extends AbstractWaitStrategy {
     return this.allowInsecure()
   }
 
-  private and(text: string, holds: Condition['holds']): this {
+  private and(text: string, holds: Condition['holds'], predicate: unknown = holds): this {
+    if (typeof predicate !== 'function') refuse('predicate', predicate, 'expected a function')
     return this.with({ conditions: [...this.conditions, { text, holds }] })
   }
 
@@ -256,11 +265,4 @@ export class HttpWaitStrategy extends AbstractWaitStrategy {
 /** An IPv6 address without the brackets that it has in a URL. */
 function bare(hostname: string): string {
   return hostname.replace(/^\[|\]$/g, '')
-}
-
-function refuse(field: string, value: unknown, reason: string): never {
-  throw new MayflyError('INVALID_OPTION', `${field}: ${reason}, got ${JSON.stringify(value) ?? String(value)}`, {
-    field,
-    value,
-  })
 }

@@ -120,6 +120,33 @@ describe('bad input', () => {
     ],
     ['a builder’s policy', () => GenericContainer.fromDockerfile('.').withPullPolicy(wrong(true)), {}],
     ['a context', () => GenericContainer.fromDockerfile(wrong(5)), { field: 'context' }],
+    ['a network as text', () => new Network(wrong('backend')), { field: 'network' }],
+    ['no options of a network', () => new Network(wrong(null)), { field: 'network' }],
+    ['no hooks', () => container.withHooks(wrong(null)), { field: 'hooks' }],
+    ['a function for hooks', () => container.withHooks(wrong(() => {})), { field: 'hooks' }],
+    [
+      'a volume’s mount’s unknown key',
+      () => container.withVolumes(wrong({ volume: 'data', target: '/data', readOnly: true })),
+      { field: 'volumes[0].readOnly', message: /did you mean readonly\?/ },
+    ],
+    ['a volume’s mount as null', () => container.withVolumes(wrong(null)), { field: 'volumes[0]' }],
+    [
+      'an image’s mount’s unknown key',
+      () => container.withImageMounts(wrong({ image: 'a', target: '/a', subPath: 'b' })),
+      { field: 'imageMounts[0].subPath' },
+    ],
+    [
+      'a request’s unknown key',
+      () => Wait.forHttp('/', 80, wrong({ abortOnExit: true })),
+      { field: 'http.abortOnExit' },
+    ],
+    ['a status as text', () => Wait.forHttp('/', 80).forStatusCode(wrong('200')), { field: 'statusCode' }],
+    ['a method', () => Wait.forHttp('/', 80).withMethod(wrong(5)), { field: 'method' }],
+    ['a method with a space', () => Wait.forHttp('/', 80).withMethod('GET /'), { field: 'method' }],
+    ['a predicate', () => Wait.forHttp('/', 80).forResponsePredicate(wrong('ok')), { field: 'predicate' }],
+    ['headers', () => Wait.forHttp('/', 80).withHeaders(wrong(null)), { field: 'headers' }],
+    ['a read timeout', () => Wait.forHttp('/', 80).withReadTimeout(wrong('1s')), { field: 'readTimeout' }],
+    ['a missing command', () => Wait.forSuccessfulCommand(wrong(undefined)), { field: 'command' }],
     ['reuse', () => container.withReuse(), { code: 'NOT_SUPPORTED' }],
   ])('is told at once: %s', (_what, work, { code = 'INVALID_OPTION', field, message }) => {
     const error = caught(work)
@@ -131,6 +158,7 @@ describe('bad input', () => {
 
   test.each<[string, () => Promise<unknown>, string, RegExp?]>([
     ['a signal', () => container.start(wrong({ signal: 'soon' })), 'start.signal', /AbortSignal\.timeout/],
+    ['no options of a start', () => container.start(wrong(null)), 'start'],
     ['a name of a start', () => container.start(wrong({ sigal: 1 })), 'start.sigal', /did you mean signal\?/],
     [
       'a name of a build',
@@ -280,6 +308,12 @@ describe.skipIf(why)('a start that cannot be', () => {
 
   test('is told for ports of the host that are none', async () => {
     await expect(TestContainers.exposeHostPorts(0)).rejects.toMatchObject({ code: 'INVALID_OPTION', field: 'ports[0]' })
+  })
+
+  test('is told for an archive that is no stream', async () => {
+    await using started = await container.withCommand(['sleep', '60']).start()
+    const refusal = { code: 'INVALID_OPTION', field: 'archives[0].tar' }
+    await expect(started.copyArchiveToContainer(wrong('/tmp/archive.tar'))).rejects.toMatchObject(refusal)
   })
 
   test('of options that are unknown names the nearest', async () => {
