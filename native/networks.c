@@ -314,7 +314,7 @@ static int choose(const char *subnet, bool internal, uint32_t *first, unsigned *
 	subnets_look();
 	if (subnet) {
 		if (read_subnet(subnet, BITS_LEAST, BITS_MOST, first, bits) < 0)
-			return fault(f, "subnet", subnet, EINVAL, "an IPv4 subnet from /16 to /29 is needed, such as 10.5.0.0/24");
+			return fault(f, "subnet", subnet, EINVAL, "an IPv4 subnet for hosts from /16 to /29 is needed, written with its first address, such as 10.5.0.0/24");
 		if (!subnet_is_free(*first, *bits))
 			return fault(f, "subnet", subnet, EADDRINUSE, "it overlaps a route of the host or another network");
 		if (*routed && router_claim(*first, *bits) < 0)

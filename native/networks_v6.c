@@ -347,7 +347,7 @@ static int choose(struct network *n, const char *subnet, struct fault *f)
 	if (subnet) {
 		if (read_subnet(subnet, BITS_LEAST, BITS_MOST, &s->first, &s->bits) < 0) {
 			s->bits = 0;
-			return fault(f, "subnet", subnet, EINVAL, "an IPv6 subnet from /16 to /126 is needed, such as fd00:5::/64");
+			return fault(f, "subnet", subnet, EINVAL, "an IPv6 subnet for hosts from /16 to /126 is needed, written with its first address, such as fd00:5::/64");
 		}
 		bool is_free = subnet_is_free_v6(&s->first, s->bits);
 		if (is_free && (!routed || router_claim_v6(s) == 0)) {

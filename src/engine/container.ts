@@ -23,6 +23,7 @@ import type { ContainerExit, ContainerState, Life, ListeningPort } from './life.
 import { type LogEntry, type LogOptions, type LogSource, type LogTextOptions, openLogs, readLogText } from './logs.js'
 import type { ExecOptions, Snapshot } from './options.js'
 import { refusalError } from './refusal.js'
+import { launchError } from './run.js'
 import { signalName } from './signals.js'
 import { CLEAN_STOP_MS, renew, type SnapshotOptions, takeSnapshot } from './snapshot.js'
 import { type ContainerStats, readStats } from './stats.js'
@@ -196,7 +197,7 @@ export class Container implements AsyncDisposable {
     })
     if (reply.ok) return
     Object.assign(life, before)
-    throw refusalError(reply, { verb: 'start', container: life.name, options: life.options })
+    throw launchError(reply, life, this.#context.facts)
   }
 
   /**

@@ -243,7 +243,7 @@ export class Engine implements AsyncDisposable {
             return
           }
           if (!reply.ok) {
-            reject(launchError(reply, life))
+            reject(launchError(reply, life, this.#facts))
             return
           }
           // At once: the next line from the warden may be its exit.

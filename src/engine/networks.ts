@@ -349,11 +349,13 @@ function rangeWords({ subnet, gateway, ipRange }: Range, family: '' | '-v6'): st
 
 function changeError(reply: Refusal, verb: string, life: Life, network: string): MayflyError {
   const error = refusalError(reply, { verb, container: life.name })
-  if (reply.step !== 'network') return error
+  const isFull = reply.step === 'address' && !isIP(reply.subject)
+  if (reply.step !== 'network' && !isFull) return error
   const facts = { container: life.name, value: network, errno: reply.errno, step: reply.step }
   const preposition = verb === 'connect' ? 'to' : 'from'
   const message = `Cannot ${verb} "${life.name}" ${preposition} network "${network}": ${reply.message}`
   if (reply.errno === 'EEXIST') return new MayflyError('NETWORK_CONNECTED', message, facts)
   if (reply.errno === 'ENOTCONN') return new MayflyError('NETWORK_NOT_CONNECTED', message, facts)
-  return error
+  if (isFull) return new MayflyError('ADDRESS_IN_USE', message, { ...facts, field: 'network' })
+  return new MayflyError(error.code, message, facts)
 }

@@ -16,6 +16,8 @@ export interface Attempt {
   readonly container: string
   /** Options of the container that was launched, or of the program that was run in it. */
   readonly options?: CompleteProcessOptions & Partial<Omit<CompleteContainerOptions, 'user' | 'workdir'>> & WhoAndWhere
+  /** Which network the options mean by a name: the warden knows ids only. */
+  readonly networkId?: (reference: string) => string | undefined
 }
 
 interface WhoAndWhere {
@@ -72,7 +74,7 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
         ? {
             code: 'MOUNT_TARGET_ESCAPES',
             ...mountField(options, 'target', subject),
-            why: `mount target ${subject} leads out of the container (${errno})`,
+            why: `mount target ${subject} leads out of the container: ${refusal.message || errno} (${errno})`,
           }
         : {
             code: 'MOUNT_FAILED',
@@ -202,7 +204,7 @@ function judgeState({ message }: Refusal, { verb }: Attempt): Verdict {
   }
 }
 
-function judgeNetworkOrVolume({ step, subject, errno, message }: Refusal, { options }: Attempt): Verdict {
+function judgeNetworkOrVolume({ step, subject, errno, message }: Refusal, { options, networkId }: Attempt): Verdict {
   const why = message || `${subject}: ${errno}`
   const isV6 = subject.includes(':')
   const index =
@@ -223,6 +225,12 @@ function judgeNetworkOrVolume({ step, subject, errno, message }: Refusal, { opti
   if (step === 'gateway' || step === 'range') {
     const field = step === 'range' ? `network${v6}.ipRange` : `network${v6}.gateway`
     return { code: 'INVALID_OPTION', field, value: subject, why: `${step} ${subject}: ${message}` }
+  }
+  const full =
+    options?.networks?.findIndex(({ network }) => network === subject || networkId?.(network) === subject) ?? -1
+  if (step === 'address' && full >= 0) {
+    const { network } = options!.networks![full]!
+    return { code: 'ADDRESS_IN_USE', field: `networks[${full}].network`, value: network, why: `${why}: ${network}` }
   }
   if (step === 'address') {
     const code = errno === 'EADDRINUSE' ? 'ADDRESS_IN_USE' : 'INVALID_OPTION'

@@ -4,6 +4,7 @@ import type { EngineContext } from './context.js'
 import type { MayflyError } from './errors.js'
 import { STDERR } from './frames.js'
 import { Gatherer } from './gather.js'
+import type { SessionFacts } from './launch/facts.js'
 import type { ContainerExit, Life } from './life.js'
 import { gatherLogs } from './logs.js'
 import { refusalError } from './refusal.js'
@@ -153,7 +154,7 @@ export function runToEnd(
           return
         }
         if (!reply.ok) {
-          fail(launchError(reply, life))
+          fail(launchError(reply, life, context.facts))
           return
         }
         life.started()
@@ -169,6 +170,13 @@ export function runToEnd(
 }
 
 /** Why a container could not be started. */
-export function launchError(refusal: Refusal, life: Life): MayflyError {
-  return refusalError(refusal, { verb: 'start', container: life.name, options: life.options })
+export function launchError(refusal: Refusal, life: Life, facts: SessionFacts): MayflyError {
+  const networkId = (reference: string) => {
+    try {
+      return facts.network(reference).id
+    } catch {
+      return undefined // removed meanwhile
+    }
+  }
+  return refusalError(refusal, { verb: 'start', container: life.name, options: life.options, networkId })
 }

@@ -288,7 +288,8 @@ describe.skipIf(why)('a network with IPv6', () => {
     const last = await start({ networks: ['small'] })
     expect(await fault(start({ networks: ['small'] }))).toMatchObject({
       code: 'ADDRESS_IN_USE',
-      field: 'networks',
+      field: 'networks[0].network',
+      value: 'small',
     })
     await last.remove({ force: true })
     await start({ networks: ['small'] })

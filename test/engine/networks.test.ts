@@ -151,7 +151,15 @@ describe.skipIf(why)('the networks of an engine', () => {
     expect(await fault(start({ networks: ['ranged'] }))).toMatchObject({
       code: 'ADDRESS_IN_USE',
       message: expect.stringContaining('all addresses of the network are taken'),
-      field: 'networks',
+      field: 'networks[0].network',
+      value: 'ranged',
+    })
+    const other = await start()
+    expect(await fault(engine.networks.connect(other.id, 'ranged'))).toMatchObject({
+      code: 'ADDRESS_IN_USE',
+      message: expect.stringContaining('to network "ranged": all addresses of the network are taken'),
+      field: 'network',
+      value: 'ranged',
     })
     // Beside the range there is room for who asks.
     const own = await start({ networks: [{ network: 'ranged', address: '10.213.8.1' }] })
