@@ -45,7 +45,7 @@ export interface Definition {
   }[]
   readonly aliases: readonly string[]
   readonly networkMode: string | undefined
-  readonly extraHosts: Readonly<Record<string, string>>
+  readonly extraHosts: Readonly<Record<string, readonly string[]>>
   readonly dns: readonly string[]
   readonly dnsSearch: readonly string[]
   readonly dnsOptions: readonly string[]

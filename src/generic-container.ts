@@ -525,10 +525,13 @@ export class GenericContainer implements TestContainer {
     return this.with({ aliases: [...this.definition.aliases, ...texts(aliases, 'networkAliases')] })
   }
 
-  /** Lines of /etc/hosts; added to those given before. */
+  /** Lines of /etc/hosts; added to those given before: a host that is given twice has both addresses. */
   withExtraHosts(hosts: readonly ExtraHost[]): this {
-    const added = extraHosts(hosts, 'extraHosts').map(({ host, ipAddress }) => [host, ipAddress])
-    return this.with({ extraHosts: { ...this.definition.extraHosts, ...Object.fromEntries(added) } })
+    const all = new Map(Object.entries(this.definition.extraHosts))
+    for (const { host, ipAddress } of extraHosts(hosts, 'extraHosts')) {
+      all.set(host, [...(all.get(host) ?? []), ipAddress])
+    }
+    return this.with({ extraHosts: Object.fromEntries(all) })
   }
 
   /** Name servers instead of the session's own, and the domains that are searched. */

@@ -94,7 +94,7 @@ export interface ContainerSpec {
   /** `bridge`, `none`, `host`, `container:<id>`; instead of `networks`. @default 'bridge' */
   readonly networkMode?: string
   /** Lines for /etc/hosts: name → address, or `host-gateway`. */
-  readonly extraHosts: Readonly<Record<string, string>>
+  readonly extraHosts: Readonly<Record<string, string | readonly string[]>>
   readonly dns?: readonly string[]
   readonly dnsSearch?: readonly string[]
   readonly dnsOptions?: readonly string[]

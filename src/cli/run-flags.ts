@@ -188,7 +188,7 @@ export function containerOptions(
     domainname: flags.domainname,
     env: environment(flags),
     exposedPorts: flags.expose,
-    extraHosts: flags.addHost && Object.fromEntries(flags.addHost.map(parseHost)),
+    extraHosts: flags.addHost && extraHosts(flags.addHost),
     groups: flags.groupAdd,
     hostname: flags.hostname,
     init: flags.init,
@@ -251,6 +251,13 @@ function rootFilesystem(path: string): RootFilesystem {
   const absolute = resolve(path)
   // What does not exist is the engine's to tell.
   return statSync(absolute, { throwIfNoEntry: false })?.isFile() ? { tar: absolute } : { directory: absolute }
+}
+
+/** A name that is given twice has both addresses, as with docker. */
+function extraHosts(texts: readonly string[]): Record<string, readonly string[]> {
+  const all = new Map<string, string[]>()
+  for (const [name, address] of texts.map(parseHost)) all.set(name, [...(all.get(name) ?? []), address])
+  return Object.fromEntries(all)
 }
 
 function environment(flags: RunFlags): Record<string, string> {

@@ -286,8 +286,8 @@ export interface ContainerOptions extends Omit<ProcessOptions, 'command'> {
   /** Further names under which containers of this session find this one. */
   readonly networkAliases?: readonly string[]
   readonly ports?: readonly (number | PublishedPort)[]
-  /** Lines for /etc/hosts: name → address. */
-  readonly extraHosts?: Readonly<Record<string, string>>
+  /** Lines for /etc/hosts: name → address, or addresses. */
+  readonly extraHosts?: Readonly<Record<string, string | readonly string[]>>
   /** Name servers instead of the session's own. */
   readonly dns?: readonly string[]
   readonly dnsSearch?: readonly string[]

@@ -105,7 +105,7 @@ describe('the command line of run', () => {
     expect(
       withRoot(
         ...'--network none --pid host --ipc container:a --uts host --dns 1.1.1.1 --dns-search example.org'.split(' '),
-        ...'--add-host db:10.0.0.1 --add-host v6=[::1] --network-alias x --name n -l a=b -l c --group-add 5 true'.split(
+        ...'--add-host db:10.0.0.1 --add-host db:10.0.0.2 --add-host v6=[::1] --network-alias x --name n -l a=b -l c --group-add 5 true'.split(
           ' ',
         ),
       ),
@@ -116,7 +116,7 @@ describe('the command line of run', () => {
       uts: 'host',
       dns: ['1.1.1.1'],
       dnsSearch: ['example.org'],
-      extraHosts: { db: '10.0.0.1', v6: '::1' },
+      extraHosts: { db: ['10.0.0.1', '10.0.0.2'], v6: ['::1'] },
       networkAliases: ['x'],
       name: 'n',
       labels: { a: 'b', c: '' },

@@ -65,6 +65,7 @@ describe.skipIf(why)('a definition', () => {
       .withLabels({ b: '2' })
       .withTmpFs({ '/scratch': 'rw,size=1m' })
       .withUlimits({ nofile: { soft: 256, hard: 512 } })
+      .withExtraHosts([{ host: 'elsewhere', ipAddress: '10.0.0.8' }])
       .withExtraHosts([{ host: 'elsewhere', ipAddress: '10.0.0.7' }])
       .withSysctls({ 'net.core.somaxconn': '300' })
       .withSharedMemorySize(1024 * 1024)
@@ -76,7 +77,7 @@ describe.skipIf(why)('a definition', () => {
     const shell = async (script: string) => (await container.exec(['sh', '-c', script])).output.trim()
     expect(await shell('hostname; id -un; pwd; echo $COLOUR; ulimit -n')).toBe('box\nalice\n/tmp\ngreen\n256')
     expect(await shell('grep elsewhere /etc/hosts; grep 10.0.0.9 /etc/resolv.conf')).toMatch(
-      /10\.0\.0\.7.*\nnameserver/,
+      /10\.0\.0\.8.*\n10\.0\.0\.7.*\nnameserver/,
     )
     expect(await shell('cat /proc/sys/net/core/somaxconn; grep -c " /scratch " /proc/mounts')).toBe('300\n1')
     expect(await shell('grep NoNewPrivs /proc/self/status')).toMatch(/1$/)

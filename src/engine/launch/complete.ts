@@ -185,7 +185,7 @@ export interface CompleteContainerOptions extends CompleteProcessOptions {
   readonly hostAccess: readonly (number | '*')[]
   readonly networkAliases: readonly string[]
   readonly ports: readonly CompletePort[]
-  readonly extraHosts: Readonly<Record<string, string>>
+  readonly extraHosts: Readonly<Record<string, readonly string[]>>
   readonly dns: readonly string[]
   readonly dnsSearch: readonly string[]
   readonly dnsOptions: readonly string[]

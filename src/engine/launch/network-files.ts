@@ -40,7 +40,8 @@ export function networkIdentity(options: CompleteContainerOptions, facts: Sessio
       resolvConf: identity.resolvConf,
     }
   }
-  const names = domainname === undefined ? ownName : `${ownName}.${domainname} ${ownName}`
+  const fullName = domainname === undefined ? ownName : `${ownName}.${domainname}`
+  const names = [...new Set([fullName, ownName, ownName.split('.', 1)[0]])].join(' ')
   const own = network === 'bridge' ? `@ADDRESS@\t${names}\n` : ''
   return {
     hostname: ownName,
@@ -55,8 +56,8 @@ const HOST_NAMES = 'host.mayfly.internal host.testcontainers.internal host.docke
 
 function hostsFile(base: string, { extraHosts, hostAccess }: CompleteContainerOptions): string {
   const begun = base === '' || base.endsWith('\n') ? base : `${base}\n`
-  const lines = Object.entries(extraHosts).map(
-    ([name, address]) => `${address === 'host-gateway' ? '@GATEWAY@' : address}\t${name}\n`,
+  const lines = Object.entries(extraHosts).flatMap(([name, addresses]) =>
+    addresses.map((address) => `${address === 'host-gateway' ? '@GATEWAY@' : address}\t${name}\n`),
   )
   const host = hostAccess.length > 0 ? `@GATEWAY@\t${HOST_NAMES}\n` : ''
   return begun + lines.join('') + host

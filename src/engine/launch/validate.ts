@@ -463,6 +463,8 @@ const exposedPorts: Check<readonly ExposedPort[]> = (value, field) => {
   return Object.freeze([...all.values()].sort((a, b) => a.port - b.port || (a.protocol < b.protocol ? -1 : 1)))
 }
 
+const hostAddress: Check<string> = (value, field) => (value === 'host-gateway' ? value : address(value, field))
+
 const containerShape = shape({
   command: optional(list(secret)),
   ...processFields,
@@ -506,7 +508,9 @@ const containerShape = shape({
   networkAliases: defaulted(list(domain('a name', 253)), EMPTY_LIST),
   ports: defaulted(list(port), EMPTY_LIST),
   extraHosts: defaulted(
-    record(domain('a host name', 253), (value, field) => (value === 'host-gateway' ? value : address(value, field))),
+    record(domain('a host name', 253), (value, field) =>
+      Array.isArray(value) ? list(hostAddress)(value, field) : Object.freeze([hostAddress(value, field)]),
+    ),
     EMPTY_RECORD,
   ),
   dns: defaulted(list(address), EMPTY_LIST),

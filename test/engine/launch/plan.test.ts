@@ -397,6 +397,16 @@ describe('the network of a plan', () => {
     )
   })
 
+  it('has several addresses of one host, and the short form of its own name', () => {
+    const hosts = fileOf(
+      launch({ extraHosts: { api: ['10.0.0.9', '10.0.0.8'] }, hostname: 'a.b.example' }),
+      '/etc/hosts',
+    )!
+    expect(hosts).toContain('10.0.0.9\tapi\n10.0.0.8\tapi\n@ADDRESS@\ta.b.example a\n')
+    const named = launch({ hostname: 'a.b', domainname: 'example' })
+    expect(fileOf(named, '/etc/hosts')).toContain('@ADDRESS@\ta.b.example a.b a\n')
+  })
+
   it('asks the name servers that were named, with their options', () => {
     const plan = launch({ dns: ['1.1.1.1', '9.9.9.9'], dnsSearch: ['.'], dnsOptions: ['ndots:2', 'rotate'] })
     expect(fileOf(plan, '/etc/resolv.conf')).toBe('nameserver 1.1.1.1\nnameserver 9.9.9.9\noptions ndots:2 rotate\n')

@@ -311,6 +311,7 @@ describe('validateContainer', () => {
     ['dnsSearch[0]', { dnsSearch: ['a b'] }],
     ['dnsOptions[0]', { dnsOptions: ['ndots:1\nnameserver 1.2.3.4'] }],
     ['oomScoreAdj', { oomScoreAdj: 1001 }],
+    ['extraHosts.db[1]', { extraHosts: { db: ['10.0.0.1', 'other'] } }],
     ['logBytes', { logBytes: 4095 }],
     ['tty', { tty: 1 }],
     ['tty.rows', { tty: { columns: 80, rows: 0 } }],
