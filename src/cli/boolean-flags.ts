@@ -1,8 +1,8 @@
 /** Docker's flags without a value take one all the same, attached: `--init=true`, `--no-cache=false`. Commander's do not. */
 import type { Command } from 'commander'
 
-const YES = /^(1|t|true)$/i
-const NO = /^(0|f|false)$/i
+export const YES = /^(1|t|true)$/i
+export const NO = /^(0|f|false)$/i
 
 /**
  * The words with `--init=true` as `--init`, and without `--init=false`. From the first word on that is neither a flag of the command nor the

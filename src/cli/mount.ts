@@ -1,6 +1,8 @@
 /** Docker's notations for mounts: `--volume`, `--mount` and `--tmpfs`. */
 import { isAbsolute, resolve } from 'node:path'
 import type { Mount } from '../engine/options.js'
+import { NO, YES } from './boolean-flags.js'
+import { pair } from './notation.js'
 import { parseSize } from './size.js'
 import { UsageError } from './usage-error.js'
 
@@ -9,7 +11,14 @@ type Volume = Extract<Mount, { type: 'volume' }>
 type Propagation = NonNullable<Bind['propagation']>
 
 const PROPAGATIONS: readonly string[] = ['rprivate', 'private', 'rslave', 'slave']
-/** Accepted and without meaning here: SELinux labels, and options of Docker Desktop. */
+/** Of each kind a volume has one at most. SELinux labels and the options of Docker Desktop have no meaning here. */
+const KINDS: readonly (readonly string[])[] = [
+  ['ro', 'rw'],
+  ['z', 'Z'],
+  ['cached', 'delegated', 'consistent'],
+  ['nocopy'],
+  [...PROPAGATIONS, 'shared', 'rshared'],
+]
 const IGNORED: readonly string[] = ['rw', 'z', 'Z', 'cached', 'delegated', 'consistent']
 
 /**
@@ -19,11 +28,15 @@ const IGNORED: readonly string[] = ['rw', 'z', 'Z', 'cached', 'delegated', 'cons
 export function parseVolume(text: string, directory = process.cwd()): Mount {
   const wrong = (why: string, hint?: string) => new UsageError(`--volume "${text}": ${why}`, hint)
   const parts = text.split(':')
-  if (parts.length > 3 || parts.includes('')) throw wrong('expected [source:]container-path[:options]')
+  // Nothing behind the last colon is what scripts write who have no option to give.
+  if (parts.length > 3 || parts.slice(0, 2).includes('')) throw wrong('expected [source:]container-path[:options]')
   const [source, target, options = ''] = parts.length === 1 ? [undefined, text] : (parts as [string, string, string?])
   if (!isAbsolute(target)) throw wrong(`the container path "${target}" must be absolute`)
-  const words = options.split(',').filter(Boolean)
-  if (words.includes('ro') && words.includes('rw')) throw wrong('either ro or rw')
+  const words = options === '' ? [] : options.split(',')
+  for (const kind of KINDS) {
+    const [first, second] = words.filter((word) => kind.includes(word))
+    if (second !== undefined) throw wrong(first === second ? `${first} twice` : `either ${first} or ${second}`)
+  }
   if (source === undefined) return { type: 'volume', target }
   if (source.includes('/') && !/^[./]/.test(source)) {
     throw wrong(`"${source}" is no name of a volume`, `for a directory of this machine write ./${source}`)
@@ -56,17 +69,21 @@ export function parseVolume(text: string, directory = process.cwd()): Mount {
 }
 
 /**
- * `type=volume[,source=NAME],target=…[,readonly][,volume-nocopy][,volume-subpath=…]` (the type may be left out),
- * `type=bind,source=…,target=…[,readonly][,bind-propagation=…]`, `type=image,source=…,target=…[,image-subpath=…]` or
+ * `type=volume[,source=NAME],target=…[,readonly][,volume-nocopy][,volume-subpath=…][,volume-label=KEY=VALUE]` (the type may be left out),
+ * `type=bind,source=…,target=…[,readonly][,bind-propagation=…][,bind-nonrecursive][,bind-create-src]`, `type=image,source=…,target=…[,image-subpath=…]` or
  * `type=tmpfs,target=…[,tmpfs-size=…][,tmpfs-mode=…][,readonly]`. What a bind mount names must be there.
  */
 export function parseMount(text: string, directory = process.cwd()): Mount {
   const wrong = (why: string) => new UsageError(`--mount "${text}": ${why}`)
   const fields = new Map<string, string>()
+  const labels: [string, string][] = []
   for (const field of splitFields(text)) {
     const equals = field.indexOf('=')
     const key = (equals < 0 ? field : field.slice(0, equals)).toLowerCase()
-    fields.set(ALIASES[key] ?? key, equals < 0 ? 'true' : field.slice(equals + 1))
+    const value = equals < 0 ? 'true' : field.slice(equals + 1)
+    if (key === '') throw wrong('a field is empty')
+    if (key === 'volume-label') labels.push(pair('volume-label', value, ''))
+    else fields.set(ALIASES[key] ?? key, value)
   }
   const take = (key: string) => {
     const value = fields.get(key)
@@ -84,13 +101,15 @@ export function parseMount(text: string, directory = process.cwd()): Mount {
   const mount = kind()
   const [unknown] = fields.keys()
   if (unknown !== undefined) throw wrong(`unknown field "${unknown}"`)
+  if (labels.length > 0 && type !== 'volume') throw wrong('unknown field "volume-label"')
   return mount
 
   function bind(): Mount {
     const source = take('source')
-    const propagation = take('bind-propagation')
+    const propagation = take('bind-propagation')?.toLowerCase()
+    const isRecursive = recursive()
     if (!source) throw wrong('source is missing')
-    if (propagation !== undefined && !PROPAGATIONS.includes(propagation)) {
+    if (propagation && !PROPAGATIONS.includes(propagation)) {
       throw wrong(`bind-propagation must be one of ${PROPAGATIONS.join(', ')}`)
     }
     return {
@@ -99,12 +118,23 @@ export function parseMount(text: string, directory = process.cwd()): Mount {
       target: target as string,
       ...(isSet('readonly') ? { readonly: true } : {}),
       ...(propagation ? { propagation: propagation as Propagation } : {}),
+      ...(isRecursive ? {} : { recursive: false }),
+      ...(isSet('bind-create-src') ? { createSource: true } : {}),
     }
+  }
+
+  /** What is mounted below the source is there, too, and read-only where the mount is, as with docker's `enabled`. */
+  function recursive(): boolean {
+    const mode = take('bind-recursive')
+    const modes = ['enabled', 'disabled', 'readonly']
+    if (mode !== undefined && !modes.includes(mode)) throw wrong(`bind-recursive must be one of ${modes.join(', ')}`)
+    return !isSet('bind-nonrecursive') && mode !== 'disabled'
   }
 
   function isSet(key: string): boolean {
     const value = take(key)
-    if (value === undefined || /^(true|1|false|0)$/.test(value)) return value === 'true' || value === '1'
+    if (value === undefined || NO.test(value)) return false
+    if (YES.test(value)) return true
     throw wrong(`${key} must be true or false`)
   }
 
@@ -112,12 +142,8 @@ export function parseMount(text: string, directory = process.cwd()): Mount {
     const source = take('source')
     const subpath = take('volume-subpath')
     const driver = take('volume-driver')
-    for (const field of ['volume-opt', 'volume-label']) {
-      if (fields.has(field))
-        throw wrong(`${field} is not available: make the volume first, with \`mayfly volume create\``)
-    }
-    if (driver !== undefined && driver !== 'local')
-      throw wrong(`there is no volume driver "${driver}" here, only local`)
+    if (fields.has('volume-opt')) throw wrong('volume-opt is not available: volumes are directories here')
+    if (driver && driver !== 'local') throw wrong(`there is no volume driver "${driver}" here, only local`)
     return {
       type: 'volume',
       target: target as string,
@@ -125,6 +151,7 @@ export function parseMount(text: string, directory = process.cwd()): Mount {
       ...(isSet('readonly') ? { readonly: true } : {}),
       ...(isSet('volume-nocopy') ? { noCopy: true } : {}),
       ...(subpath ? { subpath } : {}),
+      ...(labels.length > 0 ? { labels: Object.fromEntries(labels) } : {}),
     }
   }
 
@@ -140,10 +167,11 @@ export function parseMount(text: string, directory = process.cwd()): Mount {
     const size = take('tmpfs-size')
     const mode = take('tmpfs-mode')
     if (mode !== undefined && !/^[0-7]{1,5}$/.test(mode)) throw wrong('tmpfs-mode must be octal')
+    const sizeBytes = size === undefined ? 0 : parseSize('tmpfs-size', size)
     return {
       type: 'tmpfs',
       target: target as string,
-      ...(size ? { sizeBytes: parseSize('tmpfs-size', size) } : {}),
+      ...(sizeBytes > 0 ? { sizeBytes } : {}), // 0 is no limit of one's own, as with docker
       ...(mode ? { mode: Number.parseInt(mode, 8) } : {}),
       ...(isSet('readonly') ? { options: ['ro'] } : {}),
     }
@@ -159,7 +187,7 @@ const ALIASES: Readonly<Record<string, string>> = {
 
 /** Comma-separated fields as in CSV: a field that holds a comma stands in double quotes. */
 export function splitFields(text: string): string[] {
-  const fields = text.match(/(?:"(?:[^"]|"")*"|[^,])+/g) ?? []
+  const fields = text.match(/(?<=^|,)(?:"(?:[^"]|"")*"|[^,])*/g) ?? []
   return fields.map((field) =>
     field.startsWith('"') && field.endsWith('"') ? field.slice(1, -1).replaceAll('""', '"') : field,
   )

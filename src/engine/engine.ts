@@ -374,7 +374,7 @@ export class Engine implements AsyncDisposable {
     if (complete.name !== undefined) this.#requireFree(complete.name)
     const layers = this.#rootfs.layers(complete.rootfs)
     const settled = settleMounts(complete, {
-      ensureVolumes: (names) => this.volumes.ensure(names),
+      ensureVolumes: (wanted) => this.volumes.ensure(wanted),
       resolveImage: (image) => this.images.resolve({ image }, startOptions),
       find: (reference) => this.#find(reference).life,
     })

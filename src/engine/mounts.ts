@@ -7,8 +7,8 @@ import type { ImageFacts } from './launch/image.js'
 import type { Life } from './life.js'
 
 export interface MountsContext {
-  /** Makes the volumes that are missing. */
-  ensureVolumes(names: readonly string[]): Promise<void> | undefined
+  /** Makes the volumes that are missing: name → labels. */
+  ensureVolumes(wanted: ReadonlyMap<string, Readonly<Record<string, string>>>): Promise<void> | undefined
   /** Finds or fetches an image. */
   resolveImage(reference: string): Promise<Pick<ImageFacts, 'id' | 'layers'>>
   /** Throws NO_SUCH_CONTAINER. */
@@ -25,8 +25,8 @@ export function settleMounts(
   context: MountsContext,
 ): CompleteContainerOptions | Promise<CompleteContainerOptions> {
   const mounts = options.volumesFrom.length > 0 ? withOthers(options, context) : options.mounts
-  const volumes = new Set(mounts.flatMap((mount) => (mount.type === 'volume' ? [mount.source] : [])))
-  const making = volumes.size > 0 ? context.ensureVolumes([...volumes]) : undefined
+  const volumes = new Map(mounts.flatMap((mount) => (mount.type === 'volume' ? [[mount.source, mount.labels]] : [])))
+  const making = volumes.size > 0 ? context.ensureVolumes(volumes) : undefined
   const isSettled =
     !making && mounts.every((mount) => mount.type !== 'image' && !('createSource' in mount && mount.createSource))
   if (isSettled) return mounts === options.mounts ? options : Object.freeze({ ...options, mounts })

@@ -46,6 +46,8 @@ export type Mount =
       readonly propagation?: 'rprivate' | 'private' | 'rslave' | 'slave'
       /** Makes a directory where there is nothing, as `docker run -v` does. @default false: MOUNT_SOURCE_NOT_FOUND */
       readonly createSource?: boolean
+      /** What is mounted below the source is there, too. @default true */
+      readonly recursive?: boolean
     }
   | {
       readonly type: 'volume'
@@ -57,6 +59,8 @@ export type Mount =
       readonly noCopy?: boolean
       /** Only this directory or file of the volume, which must be there. */
       readonly subpath?: string
+      /** Of the volume if it is made now; one that is there keeps its own. */
+      readonly labels?: Readonly<Record<string, string>>
     }
   | {
       /** The files of an image, read-only. */

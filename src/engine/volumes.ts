@@ -122,15 +122,15 @@ export class Volumes {
   }
 
   /**
-   * Makes those that are missing. Nothing to wait for where all are there: most often, and a promise and a thread of node's take longer than
+   * Makes those that are missing, with the labels beside their names. Nothing to wait for where all are there: most often, and a promise and a thread of node's take longer than
    * the look.
    *
    * @internal
    */
-  ensure(names: readonly string[]): Promise<void> | undefined {
-    const missing = names.filter((name) => !existsSync(join(this.#directory, name, 'volume.json')))
+  ensure(wanted: ReadonlyMap<string, Readonly<Record<string, string>>>): Promise<void> | undefined {
+    const missing = [...wanted].filter(([name]) => !existsSync(join(this.#directory, name, 'volume.json')))
     if (missing.length === 0) return undefined
-    return Promise.all(missing.map((name) => this.#ensure(name, {}, false))).then(() => {})
+    return Promise.all(missing.map(([name, labels]) => this.#ensure(name, labels, false))).then(() => {})
   }
 
   async #ensure(name: string, labels: Readonly<Record<string, string>>, isAnonymous: boolean): Promise<Volume> {

@@ -110,6 +110,7 @@ describe('mounts', () => {
       propagation: 'rslave',
       ...made,
     })
+    expect(parseVolume('/a:/b:')).toEqual({ type: 'bind', source: '/a', target: '/b', ...made })
     expect(parseVolume('/b')).toEqual({ type: 'volume', target: '/b' })
     expect(parseVolume('data:/b')).toEqual({ type: 'volume', source: 'data', target: '/b' })
     expect(parseVolume('data:/b:ro,nocopy')).toEqual({
@@ -128,6 +129,12 @@ describe('mounts', () => {
     ['/a:/b:shared', 'unknown option "shared"'],
     ['/a:/b:ro:x', 'expected [source:]container-path[:options]'],
     ['a:/b:ro,rw', 'either ro or rw'],
+    ['a:/b:ro,ro', 'ro twice'],
+    ['a:/b:z,Z', 'either z or Z'],
+    ['/a:/b:rslave,private', 'either rslave or private'],
+    ['/a:/b:cached,delegated', 'either cached or delegated'],
+    ['/a:/b:ro,', 'unknown option ""'],
+    ['/a:', 'expected [source:]container-path[:options]'],
     ['a/b:/c', '"a/b" is no name of a volume'],
   ])('refuses --volume %s: %s', (text, why) => {
     expect(() => parseVolume(text)).toThrow(why)
@@ -163,6 +170,28 @@ describe('mounts', () => {
       noCopy: true,
       subpath: 'a/b',
     })
+    for (const value of ['1', 't', 'T', 'TRUE', 'True', 'true']) {
+      expect(parseMount(`target=/v,source=data,readonly=${value}`)).toMatchObject({ readonly: true })
+    }
+    for (const value of ['0', 'f', 'F', 'FALSE', 'False', 'false']) {
+      expect(parseMount(`target=/v,source=data,readonly=${value}`)).not.toHaveProperty('readonly')
+    }
+    expect(parseMount('source=data,target=/v,volume-driver=,volume-label=a=b=c,volume-label=d')).toEqual({
+      type: 'volume',
+      source: 'data',
+      target: '/v',
+      labels: { a: 'b=c', d: '' },
+    })
+    const bound = { type: 'bind', source: '/a', target: '/b' }
+    expect(parseMount('type=bind,source=/a,target=/b,bind-propagation=RSLAVE,bind-create-src')).toEqual({
+      ...bound,
+      propagation: 'rslave',
+      createSource: true,
+    })
+    expect(parseMount('type=bind,source=/a,target=/b,bind-nonrecursive')).toEqual({ ...bound, recursive: false })
+    expect(parseMount('type=bind,source=/a,target=/b,bind-recursive=disabled')).toEqual({ ...bound, recursive: false })
+    expect(parseMount('type=bind,source=/a,target=/b,bind-nonrecursive=0,bind-recursive=enabled')).toEqual(bound)
+    expect(parseMount('type=tmpfs,target=/t,tmpfs-size=0')).toEqual({ type: 'tmpfs', target: '/t' })
     expect(parseMount('type=image,source=alpine:3,target=/i,image-subpath=etc')).toEqual({
       type: 'image',
       source: 'alpine:3',
@@ -186,8 +215,12 @@ describe('mounts', () => {
     ['type=bind,source=/a', 'target must be an absolute path'],
     ['type=bind,source=/a,target=/b,colour=red', 'unknown field "colour"'],
     ['type=tmpfs,target=/t,tmpfs-mode=9', 'tmpfs-mode must be octal'],
-    ['type=volume,source=x,target=/b,volume-opt=type=nfs', 'volume-opt is not available: make the volume first'],
-    ['source=x,target=/b,volume-label=a=b', 'volume-label is not available: make the volume first'],
+    ['type=volume,source=x,target=/b,volume-opt=type=nfs', 'volume-opt is not available'],
+    ['type=bind,source=/a,target=/b,volume-label=a=b', 'unknown field "volume-label"'],
+    ['source=x,target=/b,', 'a field is empty'],
+    ['source=x,,target=/b', 'a field is empty'],
+    ['type=bind,source=/a,target=/b,bind-recursive=writable', 'bind-recursive must be one of enabled'],
+    ['type=tmpfs,target=/t,tmpfs-size=', 'tmpfs-size must be a size'],
   ])('refuses --mount %s: %s', (text, why) => {
     expect(() => parseMount(text)).toThrow(why)
   })

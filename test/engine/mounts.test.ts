@@ -56,6 +56,13 @@ describe.skipIf(why)('mounts', () => {
       expect(await fault(sh('true', [below]))).toMatchObject({ code: 'MOUNT_FAILED', field: 'mounts[0].source' })
     })
 
+    test('have what is mounted below them, unless told not to', async () => {
+      const below = (more: object) =>
+        sh('grep -c " /d/" /proc/self/mountinfo', [{ type: 'bind', source: '/dev', target: '/d', ...more }])
+      expect(Number(await below({}))).toBeGreaterThan(0)
+      expect(await below({ recursive: false })).toBe('0')
+    })
+
     test('see what is mounted below them later only as a slave', async () => {
       const { code, field } = (await fault(
         sh('true', [{ type: 'bind', source: '/tmp', target: '/t', propagation: 'rshared' as 'rslave' }]),

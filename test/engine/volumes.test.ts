@@ -68,6 +68,14 @@ describe.skipIf(why)('the volumes of a store', () => {
     expect(await sh('echo more >/v/a', volume('kept', '/v', { readonly: true }))).toMatch(/read-only/i)
   })
 
+  test('have the labels of the mount that makes them', async () => {
+    await sh('true', volume('labelled', '/v', { labels: { a: 'b' } }))
+    await sh('true', volume('labelled', '/v', { labels: { c: 'd' } }))
+    expect((await engine.volumes.get('labelled')).labels).toEqual({ a: 'b' })
+    const nameless = engine.run(base([{ type: 'volume', target: '/v', labels: { a: 'b' } }]))
+    expect(await fault(nameless)).toMatchObject({ code: 'INVALID_OPTION', field: 'mounts[0].labels' })
+  })
+
   test('are shared by containers that run at once', async () => {
     const one = await engine.start(base([volume('shared', '/v')]))
     const other = await engine.start(base([volume('shared', '/v')]))

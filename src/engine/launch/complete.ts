@@ -42,7 +42,7 @@ export interface CompletePort {
   readonly hostIp: string
 }
 
-/** A bind mount, always recursive, a named volume, an image, a directory of another container, or a temporary file system. Paths are absolute and without `.` and `..`. */
+/** A bind mount, a named volume, an image, a directory of another container, or a temporary file system. Paths are absolute and without `.` and `..`. */
 export type CompleteMount =
   | {
       readonly type: 'bind'
@@ -52,6 +52,7 @@ export type CompleteMount =
       readonly propagation: 'rprivate' | 'private' | 'rslave' | 'slave'
       /** Makes it, a directory, when it is missing. */
       readonly createSource: boolean
+      readonly recursive: boolean
     }
   | {
       readonly type: 'volume'
@@ -61,6 +62,8 @@ export type CompleteMount =
       readonly noCopy: boolean
       /** Relative, without `..`. */
       readonly subpath: string | undefined
+      /** For a volume that has to be made. */
+      readonly labels: Readonly<Record<string, string>>
     }
   | {
       readonly type: 'image'

@@ -45,6 +45,8 @@ const subpath: Check<string> = (value, field) => {
   return path === '..' || path.startsWith('../') ? refuse(field, value, 'expected a path that stays inside it') : path
 }
 
+const EMPTY: Readonly<Record<string, string>> = Object.freeze({})
+
 const PROPAGATIONS = ['rprivate', 'private', 'rslave', 'slave'] as const
 
 const propagation: Check<(typeof PROPAGATIONS)[number]> = (value, field) => {
@@ -62,6 +64,7 @@ const bindShape = shape({
   readonly: defaulted(boolean, false),
   propagation: defaulted(propagation, 'rprivate' as const),
   createSource: defaulted(boolean, false),
+  recursive: defaulted(boolean, true),
 })
 
 const volumeShape = shape({
@@ -71,6 +74,7 @@ const volumeShape = shape({
   readonly: defaulted(boolean, false),
   noCopy: defaulted(boolean, false),
   subpath: optional(subpath),
+  labels: optional(record(string, string)),
 })
 
 const imageShape = shape({
@@ -109,8 +113,9 @@ export const mount: Check<Given> = (value, field) => {
 }
 
 function volume(value: unknown, field: string): Given {
-  const { source, ...rest } = volumeShape(value, field)
-  if (source !== undefined) return Object.freeze({ ...rest, source })
+  const { source, labels = EMPTY, ...rest } = volumeShape(value, field)
+  if (source !== undefined) return Object.freeze({ ...rest, source, labels })
+  if (labels !== EMPTY) refuse(member(field, 'labels'), labels, 'is of use only with a named volume')
   for (const option of ['readonly', 'noCopy', 'subpath'] as const) {
     if (rest[option]) refuse(member(field, option), rest[option], 'is of use only with a named volume')
   }
@@ -131,7 +136,7 @@ export const tmpfsShorthand: Check<readonly CompleteMount[]> = (value, field) =>
 const FLAG_PAIRS: Readonly<Record<string, string>> = { rw: 'ro', suid: 'nosuid', dev: 'nodev', exec: 'noexec' }
 const OTHER_FLAGS = ['noatime', 'relatime', 'strictatime']
 const TMPFS_DATA =
-  /^(size=\d+[kKmMgG%]?|nr_blocks=\d+[kKmMgG]?|nr_inodes=\d+[kKmMgG]?|mode=0?[0-7]{3,4}|[ug]id=\d{1,10}|huge=(never|always|within_size|advise))$/
+  /^(size=\d+[kKmMgG%]?|nr_blocks=\d+[kKmMgG]?|nr_inodes=\d+[kKmMgG]?|mode=0?[0-7]{1,4}|[ug]id=\d{1,10}|huge=(never|always|within_size|advise))$/
 
 /** Flags begin as Docker's: nosuid, nodev, noexec. */
 function temporary(target: string, words: readonly string[], field: string): CompleteMount {

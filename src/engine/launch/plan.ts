@@ -215,7 +215,7 @@ function planMount(mount: PlannedMount, facts: SessionFacts): string[] {
     ]
   }
   if (mount.type === 'bind') {
-    const options = `rec,${mount.propagation}${mount.readonly ? ',ro' : ''}`
+    const options = `${mount.recursive ? 'rec,' : ''}${mount.propagation}${mount.readonly ? ',ro' : ''}`
     return ['mount', 'bind', 'source', mount.source, 'target', mount.target, 'options', options]
   }
   const { target, flags, data } = mount

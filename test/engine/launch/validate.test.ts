@@ -120,6 +120,11 @@ describe('validateContainer', () => {
     })
   })
 
+  it('takes a mode of few digits', () => {
+    const { mounts } = complete({ mounts: [{ type: 'tmpfs', target: '/t', mode: 0o7 }], tmpfs: { '/u': 'mode=0' } })
+    expect(mounts.map((mount) => 'data' in mount && mount.data)).toEqual([['mode=7'], ['mode=0']])
+  })
+
   it('takes a temporary file system with size and mode as fields', () => {
     const { mounts } = complete({
       mounts: [{ type: 'tmpfs', target: '/t', sizeBytes: 4096, mode: 0o1777, options: ['dev', 'ro'] }],
@@ -306,12 +311,12 @@ describe('validateContainer', () => {
     ['ports', { ports: [80], network: 'container:x' }],
     ['extraHosts["a b"]', { extraHosts: { 'a b': '10.0.0.1' } }],
     ['extraHosts.db', { extraHosts: { db: 'other' } }],
+    ['extraHosts.db[1]', { extraHosts: { db: ['10.0.0.1', 'other'] } }],
     ['extraHosts.db', { extraHosts: { db: '10.0.0.1\n10.0.0.2 evil' } }],
     ['dns[0]', { dns: ['ns.example'] }],
     ['dnsSearch[0]', { dnsSearch: ['a b'] }],
     ['dnsOptions[0]', { dnsOptions: ['ndots:1\nnameserver 1.2.3.4'] }],
     ['oomScoreAdj', { oomScoreAdj: 1001 }],
-    ['extraHosts.db[1]', { extraHosts: { db: ['10.0.0.1', 'other'] } }],
     ['logBytes', { logBytes: 4095 }],
     ['tty', { tty: 1 }],
     ['tty.rows', { tty: { columns: 80, rows: 0 } }],
