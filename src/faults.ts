@@ -1,6 +1,8 @@
 /** Faults of a started container, for tests of what others make of them. Each ends when it is undone, or with the container. */
 
-import { integer, number, optional, refuse, sparse } from './engine/launch/check.js'
+import type { NetworkFaultRequest } from './backends/backend.js'
+import { type Check, integer, number, optional, refuse, sparse } from './engine/launch/check.js'
+import { Overrides } from './engine/overrides.js'
 import type { RunningContainer } from './running-container.js'
 import type { StartedTestContainer } from './started-container.js'
 
@@ -20,9 +22,15 @@ export interface NetworkFaultOptions {
 
 /** A fault that was made. `await using` undoes it at the end of the block. */
 export interface StartedFault extends AsyncDisposable {
-  /** Ends it. May be called twice, and when the container is gone. */
+  /** Ends it; the one that it took the place of holds again. May be called twice, and when the container is gone. */
   undo(): Promise<void>
 }
+
+/** Fixtures' containers are some too. */
+const startedContainer: Check<StartedTestContainer> = (value, field) =>
+  typeof (value as Partial<StartedTestContainer> | null)?.getId === 'function'
+    ? (value as StartedTestContainer)
+    : refuse(field, value, 'expected a container that was started')
 
 const milliseconds = optional(number(0, 3_600_000))
 const shape = sparse({
@@ -30,27 +38,58 @@ const shape = sparse({
   latency: milliseconds,
   jitter: milliseconds,
   bytesPerSecond: optional(integer(1)),
+  peer: optional(startedContainer),
 })
+
+const cutShape = sparse({ from: optional(startedContainer) })
 
 /** Disturbs the network of a container. Throws INVALID_OPTION and NOT_SUPPORTED. */
 export async function startNetworkFault(
   running: RunningContainer,
-  { peer, ...options }: NetworkFaultOptions,
-  idOf: (container: StartedTestContainer) => string,
+  options: NetworkFaultOptions,
 ): Promise<StartedFault> {
-  const fault = shape(options, 'fault')
+  const { peer, ...fault } = shape(options, 'fault')
   if (Object.values(fault).every((value) => value === 0)) {
     refuse('fault', undefined, 'expected loss, latency, jitter or bytesPerSecond', 'heal() ends the faults')
   }
-  const other = peer === undefined ? {} : { peer: idOf(peer) }
-  await running.container.impair({ ...fault, ...other })
-  return keep(running, () => running.container.impair(other))
+  const other = peer === undefined ? {} : { peer: peer.getId() }
+  const key = peer?.getId() ?? ''
+  const faults = running.networkFaults.get(key) ?? new Overrides<NetworkFaultRequest>()
+  running.networkFaults.set(key, faults)
+  return override(running, faults, { ...fault, ...other }, (which) => running.container.impair(which ?? other))
+}
+
+/** Cuts a container off. Throws as the one before. */
+export async function startCut(
+  running: RunningContainer,
+  options: { readonly from?: StartedTestContainer },
+): Promise<StartedFault> {
+  const { from } = cutShape(options, 'options')
+  return startNetworkFault(running, from === undefined ? { loss: 1 } : { loss: 1, peer: from })
 }
 
 /** Makes its disk full. Throws NOT_SUPPORTED when its disk has no size of its own. */
 export async function startFullDisk(running: RunningContainer): Promise<StartedFault> {
-  await running.container.fillDisk(true)
-  return keep(running, () => running.container.fillDisk(false))
+  return override(running, running.fullDisk, true, (isFull) => running.container.fillDisk(isFull ?? false))
+}
+
+/** Adds a fault of which there may be several: the latest holds, and when it is undone, the one before it does again. */
+async function override<Value>(
+  running: RunningContainer,
+  faults: Overrides<Value>,
+  fault: Value,
+  apply: (which: Value | undefined) => Promise<void>,
+): Promise<StartedFault> {
+  const takeBack = faults.add(fault) // before it is asked for: what comes next must know of it
+  try {
+    await apply(fault)
+  } catch (error) {
+    takeBack()
+    throw error
+  }
+  return keep(running, async () => {
+    if (takeBack()) await apply(faults.current)
+  })
 }
 
 /** Freezes its processes. */

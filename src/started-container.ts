@@ -23,6 +23,7 @@ import { boolean, type Check, integer, list, optional, refuse, sparse, string } 
 import {
   type NetworkFaultOptions,
   type StartedFault,
+  startCut,
   startFullDisk,
   startNetworkFault,
   startPause,
@@ -297,8 +298,8 @@ export class StartedTestContainer implements AsyncDisposable {
   }
 
   /**
-   * Disturbs its network: packets are lost, late or slow, all of them or those between it and one other container. Instead of a fault
-   * that concerned the same packets.
+   * Disturbs its network: packets are lost, late or slow, all of them or those between it and one other container. Of several faults that
+   * concern the same packets the latest holds; when that is undone, the one before it does again.
    *
    * Throws INVALID_OPTION, and NOT_SUPPORTED where it has no network of its own.
    *
@@ -310,15 +311,16 @@ export class StartedTestContainer implements AsyncDisposable {
    */
   async impair(fault: NetworkFaultOptions): Promise<StartedFault> {
     this.running.requireUsable('impair')
-    return startNetworkFault(this.running, fault, (peer) => peer.getId())
+    return startNetworkFault(this.running, fault)
   }
 
   /**
    * Cuts it off from everything, also from who uses its mapped ports, or from one other container: packets vanish, as with a cable that is
    * pulled. Connections stay, and go on when it is healed soon enough.
    */
-  async cutOff({ from }: { readonly from?: StartedTestContainer } = {}): Promise<StartedFault> {
-    return this.impair(from === undefined ? { loss: 1 } : { loss: 1, peer: from })
+  async cutOff(options: { readonly from?: StartedTestContainer } = {}): Promise<StartedFault> {
+    this.running.requireUsable('cut off')
+    return startCut(this.running, options)
   }
 
   /**

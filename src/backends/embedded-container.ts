@@ -28,9 +28,8 @@ export class EmbeddedContainer implements BackendContainer {
   readonly #container: Container
   readonly #engine: Engine
   readonly #images: EmbeddedImages
-  /** By the peer's id; '' = of everything. */
-  readonly #faults = new Map<string, Fault>()
-  #full: Fault | undefined
+  /** By what they concern. Of each kind the latest that was asked for: others have been undone, or will be. */
+  readonly #faults = new Map<string, Promise<Fault | undefined>>()
 
   constructor(engine: Engine, container: Container, images: EmbeddedImages) {
     this.#engine = engine
@@ -73,24 +72,32 @@ export class EmbeddedContainer implements BackendContainer {
   }
 
   async impair({ peer, latency, jitter, ...rest }: NetworkFaultRequest): Promise<void> {
-    const key = peer ?? ''
     const fault = {
       ...rest,
       ...(latency === undefined ? {} : { latencyMs: latency }),
       ...(jitter === undefined ? {} : { jitterMs: jitter }),
     }
-    const old = this.#faults.get(key)
-    if (Object.values(fault).some((value) => value > 0)) {
-      this.#faults.set(key, await this.#container.impair({ ...fault, ...(peer === undefined ? {} : { peer }) }))
-    } else {
-      this.#faults.delete(key)
-      await old?.undo()
-    }
+    const isNone = Object.values(fault).every((value) => value === 0)
+    const whole = { ...fault, ...(peer === undefined ? {} : { peer }) }
+    await this.#replace(`network ${peer ?? ''}`, async () => (isNone ? undefined : this.#container.impair(whole)))
   }
 
   async fillDisk(isFull: boolean): Promise<void> {
-    if (isFull) this.#full = await this.#container.fillDisk()
-    else await this.#full?.undo()
+    await this.#replace('disk', async () => (isFull ? this.#container.fillDisk() : undefined))
+  }
+
+  /** Ends the fault that there was once there is the new one. Where that cannot be made, the old one stays. */
+  async #replace(kind: string, make: () => Promise<Fault | undefined>): Promise<void> {
+    const old = this.#faults.get(kind)
+    const made = make().then(async (fault) => {
+      await (await old)?.undo()
+      return fault
+    })
+    this.#faults.set(
+      kind,
+      made.catch(() => old),
+    )
+    await made
   }
 
   remove({ force }: { readonly force: boolean; readonly volumes: boolean }): Promise<void> {

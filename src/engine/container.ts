@@ -15,7 +15,7 @@ import {
   execStream,
   resizeTerminal,
 } from './exec.js'
-import { type Fault, fillDisk, heal, impair, type NetworkFault } from './faults.js'
+import { cutOff, type Fault, fillDisk, heal, impair, type NetworkFault } from './faults.js'
 import { type ContainerInspection, inspectLife } from './inspect.js'
 import type { ExposedPort } from './launch/complete.js'
 import { parseSignal } from './launch/validate.js'
@@ -364,8 +364,8 @@ export class Container implements AsyncDisposable {
   }
 
   /**
-   * Disturbs its network, running or not: packets are lost, late, or slow, all of them or those between it and one other container. A
-   * fault that concerned the same packets is replaced.
+   * Disturbs its network, running or not: packets are lost, late, or slow, all of them or those between it and one other container. Of
+   * several faults that concern the same packets the latest holds; when that is undone, the one before it does again.
    *
    * Throws INVALID_OPTION, NO_SUCH_CONTAINER for the peer, and NOT_SUPPORTED where it has no network of its own.
    *
@@ -380,8 +380,8 @@ export class Container implements AsyncDisposable {
    * Cuts it off from everything, or from one other container: packets vanish, as with a cable that is pulled. Connections stay, and go on
    * when it is healed soon enough. Names are answered still. Throws as `impair`.
    */
-  cutOff({ from }: { readonly from?: string } = {}): Promise<Fault> {
-    return this.impair(from === undefined ? { loss: 1 } : { loss: 1, peer: from })
+  cutOff(options: { readonly from?: string } = {}): Promise<Fault> {
+    return cutOff(this.#context, this.#life, options)
   }
 
   /** Ends all faults of its network. */

@@ -9,6 +9,7 @@ import type { EngineContext } from './context.js'
 import { MayflyError } from './errors.js'
 import { type Check, number, optional, refuse, sparse, string } from './launch/check.js'
 import type { Life } from './life.js'
+import { Overrides } from './overrides.js'
 import { refusalError } from './refusal.js'
 
 /** What happens to the packets of a container, in each of the two directions. */
@@ -31,7 +32,7 @@ export interface NetworkFault {
 
 /** A fault that was made. */
 export interface Fault extends AsyncDisposable {
-  /** Ends it. May be called twice, and when the container is gone. */
+  /** Ends it; the one that it took the place of holds again. May be called twice, and when the container is gone. */
   undo(): Promise<void>
 }
 
@@ -45,9 +46,30 @@ const faultShape = sparse({
   peer: optional(string),
 }) as Check<NetworkFault>
 
+const cutShape = sparse({ from: optional(string) })
+
 const NOTHING: NetworkFault = {}
 
-/** Makes a fault of the container's network, instead of the one that concerned the same packets. Throws as `Container.impair`. */
+/** What has been done to a container and not undone: to its network, by the peer's id ('' = everything), and to its disk. */
+interface Done {
+  readonly network: Map<string, Overrides<NetworkFault>>
+  readonly disk: Overrides<boolean>
+}
+const done = new WeakMap<Life, Done>()
+
+function doneTo(life: Life): Done {
+  const known = done.get(life) ?? { network: new Map(), disk: new Overrides<boolean>() }
+  done.set(life, known)
+  return known
+}
+
+/** Cuts a container off. Throws as `Container.cutOff`. */
+export async function cutOff(context: EngineContext, life: Life, options: { readonly from?: string }): Promise<Fault> {
+  const { from } = cutShape(options, 'options')
+  return impair(context, life, { loss: 1, ...(from === undefined ? {} : { peer: from }) })
+}
+
+/** Makes a fault of the container's network; of several that concern the same packets the latest holds. Throws as `Container.impair`. */
 export async function impair(context: EngineContext, life: Life, given: NetworkFault): Promise<Fault> {
   const fault = faultShape(given, 'fault')
   const { loss, latencyMs, jitterMs, bytesPerSecond } = fault
@@ -56,12 +78,35 @@ export async function impair(context: EngineContext, life: Life, given: NetworkF
   }
   const peer = fault.peer === undefined ? undefined : context.facts.container(fault.peer).id
   if (peer === life.id) refuse('fault.peer', fault.peer, 'expected another container')
-  await request(context, life, 'impair', faultWords(fault, peer))
-  return undoable(() => request(context, life, 'impair', faultWords(NOTHING, peer)))
+  const { network } = doneTo(life)
+  const faults = network.get(peer ?? '') ?? new Overrides<NetworkFault>()
+  network.set(peer ?? '', faults)
+  const apply = (which: NetworkFault) => request(context, life, 'impair', faultWords(which, peer))
+  return override(faults, fault, apply, NOTHING)
+}
+
+/** Adds one and makes it hold. Undone, it is the one before it that is made to hold, or `none`, unless another one does anyway. */
+async function override<Value>(
+  faults: Overrides<Value>,
+  fault: Value,
+  apply: (which: Value) => Promise<void>,
+  none: Value,
+): Promise<Fault> {
+  const takeBack = faults.add(fault) // before it is sent: what is asked for next must know of it
+  try {
+    await apply(fault)
+  } catch (error) {
+    takeBack()
+    throw error
+  }
+  return undoable(async () => {
+    if (takeBack()) await apply(faults.current ?? none)
+  })
 }
 
 /** Ends all faults of the container's network. */
 export function heal(context: EngineContext, life: Life): Promise<void> {
+  for (const faults of doneTo(life).network.values()) faults.clear()
   return request(context, life, 'heal', [])
 }
 
@@ -74,8 +119,8 @@ export async function fillDisk(context: EngineContext, life: Life): Promise<Faul
       hint: 'give it one with limits.diskBytes',
     })
   }
-  await request(context, life, 'fill', ['full', '1'])
-  return undoable(() => request(context, life, 'fill', ['full', '0']))
+  const apply = (isFull: boolean) => request(context, life, 'fill', ['full', isFull ? '1' : '0'])
+  return override<boolean>(doneTo(life).disk, true, apply, false)
 }
 
 function faultWords(

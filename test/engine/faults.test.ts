@@ -54,6 +54,24 @@ describe.skipIf(why)('a container at fault', () => {
     expect(await ask(one, 'server')).toBe('server')
   })
 
+  test('has the fault before again when the latest is undone, and the latest when the one before is', async () => {
+    const [server, client] = [await serve('server'), await start()]
+    const first = await server.impair({ latencyMs: 1 })
+    const cut = await server.cutOff()
+    await first.undo()
+    expect(await ask(client, 'server')).toBe('')
+    const late = await server.impair({ latencyMs: 1 })
+    expect(await ask(client, 'server')).toBe('server')
+    await late.undo()
+    expect(await ask(client, 'server')).toBe('')
+    await server.heal()
+    const again = await server.cutOff()
+    await cut.undo()
+    expect(await ask(client, 'server')).toBe('')
+    await again.undo()
+    expect(await ask(client, 'server')).toBe('server')
+  })
+
   test('keeps a connection over a cut that is healed soon', async () => {
     const server = await start({ name: 'server', command: ['nc', '-ll', '-p', '80', '-e', 'sh', '-c', 'cat >>/got'] })
     await server.waitForPort(80)

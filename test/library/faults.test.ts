@@ -42,6 +42,31 @@ describe.skipIf(why)('a started container', () => {
     expect(await ask(client, 'server')).toBe('hello')
   })
 
+  test('has faults in one another, undone in any order', async () => {
+    await using server = await greeter
+      .withNetworkAliases('server')
+      .withDiskQuota(2 * MIB)
+      .start()
+    await using client = await sleeper.start()
+    await using outer = await server.cutOff()
+    {
+      await using _inner = await server.impair({ latency: 1 })
+      expect(await ask(client, 'server')).toBe('hello')
+    }
+    expect(await ask(client, 'server')).toBe('')
+    const [, latest] = await Promise.all([server.impair({ latency: 1 }), server.cutOff()])
+    await outer.undo()
+    expect(await ask(client, 'server')).toBe('')
+    await latest.undo()
+    expect(await ask(client, 'server')).toBe('hello')
+    const write = async () => (await server.exec(['dd', 'if=/dev/zero', 'of=/file', `bs=${MIB}`, 'count=1'])).exitCode
+    const [one, other] = [await server.fillDisk(), await server.fillDisk()]
+    await one.undo()
+    expect(await write()).not.toBe(0)
+    await other.undo()
+    expect(await write()).toBe(0)
+  })
+
   test('is undone all that was done to it, in one call', async () => {
     await using server = await greeter.withDiskQuota(2 * MIB).start()
     const write = () => server.exec(['dd', 'if=/dev/zero', 'of=/file', `bs=${MIB}`, 'count=1'])
@@ -65,6 +90,16 @@ describe.skipIf(why)('a started container', () => {
     expect(await failing(server.impair({ loss: 3 }))).toMatchObject({ field: 'fault.loss' })
     expect(await failing(server.fillDisk())).toMatchObject({ code: 'NOT_SUPPORTED' })
     expect(await failing(server.cutOff({ from: server }))).toMatchObject({ code: 'INVALID_OPTION' })
+    const wrong = async (work: Promise<unknown>) => {
+      const { code, field } = (await failing(work))!
+      expect(code).toBe('INVALID_OPTION')
+      return field
+    }
+    // What comes from JavaScript, or from somebody who is in a hurry.
+    expect(await wrong(server.impair(null as never))).toBe('fault')
+    expect(await wrong(server.impair({ loss: 1, peer: 'db' as never }))).toBe('fault.peer')
+    expect(await wrong(server.cutOff({ from: 'db' as never }))).toBe('options.from')
+    expect(await wrong(server.cutOff({ form: server } as never))).toBe('options.form')
   })
 
   test('has the clock that it was given', async () => {
