@@ -68,9 +68,11 @@ export async function startContainer(source: Launchable, signal: AbortSignal): P
 function withImage(error: unknown, { name, image }: Definition): unknown {
   if (name === undefined && error instanceof MayflyError && error.container && !error.message.includes(image)) {
     const made = `"${error.container}"`
+    // Read first: where stacks are written by Jest, that is done at the first look, with the message as it is then.
+    const { stack } = error
     // In place, so that whoever handles it has the same object, cause and facts.
     error.message = error.message.replace(made, `${made} (${image})`)
-    if (error.stack) error.stack = error.stack.replace(made, `${made} (${image})`)
+    if (stack) error.stack = stack.replace(made, `${made} (${image})`)
   }
   return error
 }

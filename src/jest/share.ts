@@ -1,7 +1,7 @@
 /** One set of containers for all workers of a Jest run. */
 
 import { MayflyError } from '../engine/errors.js'
-import { type SharedSetOf, type SharedStarted, sharedMembersOf } from '../runner/members.js'
+import { type SharedSetOf, type SharedStarted, sharedMembersOf, shareOptions } from '../runner/members.js'
 import { type AnyShared, containersOf, expectShared, rebuild, type SharedSet, startShared } from '../runner/share.js'
 import { describeTails } from '../runner/tails.js'
 import { currentKeeper } from './keeper.js'
@@ -64,8 +64,9 @@ const RUNNING = Symbol.for('mayfly.jest.running')
  */
 export function shareContainers<const Set extends SharedSetOf>(
   set: Set,
-  { name = 'shared', timeoutMs = TIMEOUT_MS }: ShareOptions = {},
+  options: ShareOptions = {},
 ): SharedContainers<Set> {
+  const { name = 'shared', timeoutMs = TIMEOUT_MS } = shareOptions(options, 'options')
   const members = sharedMembersOf(set)
   // Jest gives its workers, also those in threads and in its own process, the environment as it is after the setup.
   const variable = `JEST_MAYFLY_${name}`

@@ -5,7 +5,7 @@ import type { Definition } from '../definition.js'
 import { MayflyError } from '../engine/errors.js'
 import type { GenericContainer } from '../generic-container.js'
 import { ContainerGroup } from '../runner/group.js'
-import { type Member, membersOf, type StartedOf, type StartedSet } from '../runner/members.js'
+import { type Member, membersOf, type StartedOf, type StartedSet, setOptions } from '../runner/members.js'
 import { describeTails } from '../runner/tails.js'
 import type { StartedTestContainer } from '../started-container.js'
 import { currentKeeper } from './keeper.js'
@@ -55,7 +55,7 @@ export function useContainer<Container extends GenericContainer>(
   options: ContainerOptions = {},
 ): StartedOf<Container> {
   // What it printed is shown under the name of its image.
-  const { image } = (container as unknown as { readonly definition?: Definition }).definition ?? { image: 'container' }
+  const { image } = (container as unknown as { readonly definition?: Definition })?.definition ?? { image: 'container' }
   return (useContainers({ [image]: container }, options) as Record<string, unknown>)[image] as StartedOf<Container>
 }
 
@@ -72,8 +72,9 @@ export function useContainer<Container extends GenericContainer>(
  */
 export function useContainers<const Set extends Readonly<Record<string, GenericContainer>>>(
   set: Set,
-  { scope = 'file', timeoutMs = TIMEOUT_MS }: ContainerOptions = {},
+  options: ContainerOptions = {},
 ): StartedSet<Set> {
+  const { scope = 'file', timeoutMs = TIMEOUT_MS }: ContainerOptions = setOptions(options, 'options')
   const members = membersOf(set, scope, ['test', 'file'])
   const group = new ContainerGroup()
   const started = new Map<string, StartedTestContainer>()

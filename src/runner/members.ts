@@ -1,6 +1,7 @@
 /** Sets of containers as the test runners' doors take them: named definitions, each with a scope. */
 
 import { MayflyError } from '../engine/errors.js'
+import { type Check, number, optional, sparse, string } from '../engine/launch/check.js'
 import { GenericContainer } from '../generic-container.js'
 import { Network, type StartedNetwork } from '../network.js'
 import type { StartedTestContainer } from '../started-container.js'
@@ -48,6 +49,17 @@ export function sharedMembersOf(set: SharedSetOf): SharedMembers {
   return { containers, networks }
 }
 
+const MAX_TIMER_MS = 2 ** 31 - 1
+const timeoutMs = optional(number(0, MAX_TIMER_MS))
+// Which there are is for the set to say.
+const scope = optional(string) as Check<never>
+const scopeOptions = sparse({ scope })
+
+/** Checks the options of a set. Throws INVALID_OPTION. */
+export const setOptions = sparse({ scope, timeoutMs })
+/** Checks the options of a set that is shared. Throws INVALID_OPTION. */
+export const shareOptions = sparse({ name: optional(string), timeoutMs })
+
 /** What the compiler cannot know of a set that was started by name. */
 export type AnyStarted = Readonly<Record<string, StartedTestContainer>>
 
@@ -75,7 +87,7 @@ export function membersOf<Scope extends string>(
       const hint = typeof (definition as StartedTestContainer)?.stop === 'function' ? ', not one that was started' : ''
       throw invalid(`containers.${name}`, definition, `expected the definition of a container${hint}`)
     }
-    return { name, definition, scope: options.scope ?? scope }
+    return { name, definition, scope: scopeOptions(options, `containers.${name}`).scope ?? scope }
   })
   for (const { name, definition, scope: own } of members) {
     if (!scopes.includes(own)) throw invalid(`containers.${name}.scope`, own, `expected ${scopes.join(', ')}`)

@@ -3,7 +3,7 @@
 import type { TestAPI } from 'vitest'
 import type { GenericContainer } from '../generic-container.js'
 import { ContainerGroup } from '../runner/group.js'
-import { dependenciesOf, type Entry, type Member, membersOf, type StartedSet } from '../runner/members.js'
+import { dependenciesOf, type Entry, type Member, membersOf, type StartedSet, setOptions } from '../runner/members.js'
 import { describeTails } from '../runner/tails.js'
 import type { StartedTestContainer } from '../started-container.js'
 import { hasFailed, showWithFailure, type Task } from './failure.js'
@@ -57,8 +57,9 @@ const TIMEOUT_MS = 300_000
  */
 export function containers<const Set extends ContainerSet>(
   set: Set,
-  { scope = 'test', timeoutMs = TIMEOUT_MS }: ContainersOptions = {},
+  options: ContainersOptions = {},
 ): TestAPI<StartedSet<Set>> {
+  const { scope = 'test', timeoutMs = TIMEOUT_MS }: ContainersOptions = setOptions(options, 'options')
   const members = membersOf(set, scope, SCOPES)
   const scopes = new Scopes(members)
   const fixtures = Object.fromEntries(members.map((member) => [member.name, fixtureOf(member, scopes)]))

@@ -2,7 +2,7 @@
 
 import type { TestAPI } from 'vitest'
 import { MayflyError } from '../engine/errors.js'
-import { type SharedSetOf, type SharedStarted, sharedMembersOf } from '../runner/members.js'
+import { type SharedSetOf, type SharedStarted, sharedMembersOf, shareOptions } from '../runner/members.js'
 import { type AnyShared, containersOf, expectShared, rebuild, startShared } from '../runner/share.js'
 import { describeTails } from '../runner/tails.js'
 import { showWithFailure } from './failure.js'
@@ -70,8 +70,9 @@ const TIMEOUT_MS = 300_000
  */
 export function shareContainers<const Set extends SharedSetOf>(
   set: Set,
-  { name = 'shared', timeoutMs = TIMEOUT_MS }: ShareOptions = {},
+  options: ShareOptions = {},
 ): SharedContainers<Set> {
+  const { name = 'shared', timeoutMs = TIMEOUT_MS } = shareOptions(options, 'options')
   const members = sharedMembersOf(set)
   const key = `mayfly:${name}`
   let injected: AnyShared | undefined

@@ -230,6 +230,18 @@ describe.skipIf(why)('a start that cannot be', () => {
     expect(error.message).toContain(`"${error.container}" (${IMAGE}) exited with code 1`)
   })
 
+  test('names it once where stacks are written at the first look', async () => {
+    const { prepareStackTrace } = Error
+    Error.prepareStackTrace = (error) => String(error)
+    try {
+      const ends = new GenericContainer(IMAGE).withCommand(['true'])
+      const { stack } = (await ends.start().catch((error) => error)) as MayflyError
+      expect(stack?.split(IMAGE)).toHaveLength(2)
+    } finally {
+      Error.prepareStackTrace = prepareStackTrace
+    }
+  })
+
   test('names the port that nothing listens on, and those that something does', async () => {
     const other = container.withCommand(['httpd', '-f', '-p', '8080']).withExposedPorts(80).withStartupTimeout(500)
     expect(await failing(other)).toMatchObject({
