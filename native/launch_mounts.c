@@ -62,8 +62,11 @@ static int bind_step(const struct launch *l, struct mount_step *m, struct fault 
 	if (on_file_system(target, PROC_SUPER_MAGIC))
 		return fault(f, "mount-target", m->target, EPERM, "nothing may be mounted inside /proc");
 	if (m->fill_fd >= 0 && S_ISDIR(st.st_mode)) {
-		if (volume_fill(m->fill_fd, target, m->tree, f) < 0)
+		int seed = m->hidden ? m->seed_fd : target;
+		if (seed >= 0 && volume_fill(m->fill_fd, seed, m->tree, f) < 0)
 			return -1;
+		if (m->hidden && seed >= 0)
+			close(seed);
 		close(m->fill_fd);
 	}
 	if (mounts_hang_with(m->tree, target, m->attributes, m->propagation ? m->propagation : MS_PRIVATE, m->recursive) < 0)
@@ -105,8 +108,43 @@ static int cgroup_step(const struct launch *l, const struct mount_step *m, int t
 	return 0;
 }
 
+/* Whether another mount hides what the root has there. */
+static bool is_hidden(const struct plan *plan, const char *target)
+{
+	for (size_t i = 0; i < plan->mount_count; i++) {
+		size_t length = strlen(plan->mounts[i].target);
+		if (!strncmp(target, plan->mounts[i].target, length) && target[length] == '/')
+			return true;
+	}
+	return false;
+}
+
+/* A volume has what the image has in its place, also where that place lies below another mount: a bind of a project's directory, with a
+ * volume for what is built in there. So what will be hidden is taken from the root while nothing is mounted there. */
+static int take_hidden(struct launch *l, struct fault *f)
+{
+	for (size_t i = 0; i < l->plan->mount_count; i++) {
+		struct mount_step *m = &l->plan->mounts[i];
+		bool is_filled = m->kind == MOUNT_BIND && m->fill_fd >= 0;
+		if ((m->kind != MOUNT_VOLUME && !is_filled) || !is_hidden(l->plan, m->target))
+			continue;
+		if (is_filled) {
+			m->hidden = true;
+			m->seed_fd = resolve_in_root(l->setup.root_fd, m->target, O_PATH | O_DIRECTORY, NULL, "mount-target");
+			continue;
+		}
+		int place = resolve_make(l->setup.root_fd, m->target, true, 0755, f, "mount-target");
+		if (place < 0)
+			return -1;
+		if ((m->tree = mounts_clone(place, "", false)) < 0)
+			return fault(f, "mount", m->target, errno, NULL);
+		close(place);
+	}
+	return 0;
+}
+
 /* A directory that the image declares as a volume: made where it is missing. What is written to it stays in the container's own layer.
- * On a root that will be read-only it becomes a mount of its own, which that does not reach. */
+ * On a root that will be read-only, and below another mount, it becomes a mount of its own. */
 static int volume_step(const struct launch *l, const struct mount_step *m, struct fault *f)
 {
 	int target = resolve_make(l->setup.root_fd, m->target, true, 0755, f, "mount-target");
@@ -114,8 +152,8 @@ static int volume_step(const struct launch *l, const struct mount_step *m, struc
 		return -1;
 	if (on_file_system(target, PROC_SUPER_MAGIC))
 		return fault(f, "mount-target", m->target, EPERM, "nothing may be mounted inside /proc");
-	if (l->plan->readonly_root) {
-		int tree = mounts_clone(target, "", false);
+	if (l->plan->readonly_root || m->tree >= 0) {
+		int tree = m->tree >= 0 ? m->tree : mounts_clone(target, "", false);
 		if (tree < 0 || mounts_hang(tree, target) < 0)
 			return fault(f, "mount", m->target, errno, NULL);
 		close(tree);
@@ -127,6 +165,8 @@ static int volume_step(const struct launch *l, const struct mount_step *m, struc
 int launch_mounts(struct launch *l, const struct sources *sources, int *proc_fd, struct fault *f)
 {
 	static const char *const TYPES[] = {"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "bind", "volume", "image"};
+	if (take_hidden(l, f) < 0)
+		return -1;
 	for (size_t i = 0; i < l->plan->mount_count; i++) {
 		struct mount_step *m = &l->plan->mounts[i];
 		if (m->kind == MOUNT_BIND) {

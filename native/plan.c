@@ -134,7 +134,7 @@ static int read_mount_kind(struct plan *plan, const char *value)
 	for (size_t i = 0; i < sizeof(KINDS) / sizeof(*KINDS); i++)
 		if (!strcmp(KINDS[i], value)) {
 			plan->mounts[plan->mount_count++] = (struct mount_step){
-				.kind = (enum mount_kind)i, .tree = -1, .fill_fd = -1, .source_pidfd = -1, .layers = plan->image_layers.count};
+				.kind = (enum mount_kind)i, .tree = -1, .fill_fd = -1, .seed_fd = -1, .source_pidfd = -1, .layers = plan->image_layers.count};
 			return 0;
 		}
 	return -1;

@@ -34,9 +34,11 @@ struct mount_step {
 	uint64_t attributes;                                /* MOUNT_ATTR_* */
 	uint64_t propagation;                               /* MS_PRIVATE… for bind, 0 = private */
 	bool recursive, private_recursive;
-	int tree;                                           /* bind: detached tree, opened before the root is left */
+	int tree;                                           /* bind: detached tree, opened before the root is left; volume: of what will be hidden */
 	const char *fill;                                   /* bind: file that guards the filling of an empty source with what the target holds; or NULL */
 	int fill_fd;
+	bool hidden;                                        /* bind: below another mount; what it is filled with was opened before that: */
+	int seed_fd;                                        /* or -1, where the root has no such directory */
 	const char *source_root;                            /* bind: directory, or container:<id>, inside which source is resolved; or NULL */
 	const char *source_mounted;                         /* where that container's root is mounted, if it does not run; else */
 	int source_pidfd;                                   /* a process of it; -1 = none */

@@ -98,6 +98,27 @@ describe.skipIf(why)('the volumes of a store', () => {
     expect(await sh('ls /data')).toBe('away\nlink\nsub')
   })
 
+  test('below another mount get what the image has there, not what is mounted over it', async () => {
+    const modules = join(world.rootfs, 'app', 'modules')
+    mkdirSync(modules, { recursive: true })
+    writeFileSync(join(modules, 'built'), '')
+    const project = join(world.directory, 'project')
+    mkdirSync(join(project, 'modules'), { recursive: true })
+    writeFileSync(join(project, 'modules', 'own'), '')
+    const bind = { type: 'bind', source: project, target: '/app' } as const
+    const script = 'ls /app /app/modules; touch /app/modules/new'
+    const seen = '/app:\nmodules\n\n/app/modules:\nbuilt'
+    const nameless = { type: 'volume', target: '/app/modules' } as const
+    expect(await sh(script, bind, volume('modules', '/app/modules'))).toBe(seen)
+    expect(await sh(script, bind, nameless)).toBe(seen)
+    expect(await sh('ls /app/modules', bind, volume('modules', '/app/modules'))).toBe('built\nnew')
+    expect(await sh('ls /app/modules', bind, nameless)).toBe('built')
+    expect(await sh(script, { type: 'tmpfs', target: '/app' }, nameless)).toBe(seen)
+    expect(await sh('ls /app', bind, volume('none', '/app/none'))).toBe('modules\nnone')
+    // Nothing of the project's own has changed, but for the place of a mount that was not there.
+    expect([readdirSync(join(project, 'modules')), readdirSync(project)]).toEqual([['own'], ['modules', 'none']])
+  })
+
   test('are filled once by many that start together, in several engines', { timeout: 60_000 }, async () => {
     const seeds = join(world.rootfs, 'many')
     mkdirSync(seeds)

@@ -148,6 +148,8 @@ export interface CompleteContainerOptions extends CompleteProcessOptions {
   readonly exposedPorts: readonly ExposedPort[]
   /** Directories, the image's and others, that are to be there and writable. */
   readonly volumes: readonly string[]
+  /** Those of them that the caller asked for. */
+  readonly ownVolumes: readonly string[]
   /** `undefined`: the engine makes one up. */
   readonly name: string | undefined
   /** `undefined`: the first 12 digits of the id. */

@@ -166,14 +166,16 @@ function planProcess({ command, tty, stdin }: CompleteProcessOptions, hostname: 
 
 /**
  * A mount of the caller takes the place of the default one at its target, and follows the mounts that it may lie in. A volume of the
- * image is left out where the caller mounts something over it or binds what it lies in: a directory of the host stays as it is.
+ * image is left out where the caller mounts something over it or binds what it lies in: a directory of the host stays as it is. Not so one
+ * that the caller asks for.
  */
 function planMounts(options: CompleteContainerOptions, facts: SessionFacts): string[] {
   const taken = new Set(options.mounts.map(({ target }) => target))
   const defaults = defaultMounts(options, facts).filter(({ target }) => !taken.has(target))
   const depth = ({ target }: { readonly target: string }) => target.split('/').length
   const volumes = options.volumes.filter(
-    (path) => !taken.has(path) && !options.mounts.some((one) => isBindOver(one, path)),
+    (path) =>
+      !taken.has(path) && (options.ownVolumes.includes(path) || !options.mounts.some((one) => isBindOver(one, path))),
   )
   const own = [...options.mounts, ...volumes.map((target) => ({ type: 'anonymous', target }) as const)].sort(
     (a, b) => depth(a) - depth(b),

@@ -77,6 +77,7 @@ export function validateContainer(options: unknown, image?: ImageFacts): Complet
     image: image && Object.freeze({ reference: image.reference, id: image.id, config: image.config }),
     rootfs: given.rootfs ?? Object.freeze({ layers: image?.layers ?? EMPTY_LIST }),
     volumes: Object.freeze([...new Set([...(image?.defaults.volumes ?? []), ...anonymous])]),
+    ownVolumes: Object.freeze(anonymous),
     command: Object.freeze([...given.entrypoint, ...(given.command ?? [])]),
     mounts: Object.freeze(mounts),
   }

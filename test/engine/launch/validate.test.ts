@@ -25,6 +25,7 @@ describe('validateContainer', () => {
       entrypoint: [],
       exposedPorts: [],
       volumes: [],
+      ownVolumes: [],
       volumesFrom: [],
       clockOffsetMs: 0,
       command: ['true'],
