@@ -25,7 +25,7 @@ const IGNORED: readonly string[] = ['rw', 'z', 'Z', 'cached', 'delegated', 'cons
  * `[source:]container path[:options]`. A source that begins with a slash or a dot is a path of this machine, made when it is missing, relative
  * to `directory`; any other one is a volume's name. Without a source it is a volume that goes with the container.
  */
-export function parseVolume(text: string, directory = process.cwd()): Mount {
+export function parseVolume(text: string, directory = ''): Mount {
   const wrong = (why: string, hint?: string) => new UsageError(`--volume "${text}": ${why}`, hint)
   const parts = text.split(':')
   // Nothing behind the last colon is what scripts write who have no option to give.
@@ -73,7 +73,7 @@ export function parseVolume(text: string, directory = process.cwd()): Mount {
  * `type=bind,source=…,target=…[,readonly][,bind-propagation=…][,bind-nonrecursive][,bind-create-src]`, `type=image,source=…,target=…[,image-subpath=…]` or
  * `type=tmpfs,target=…[,tmpfs-size=…][,tmpfs-mode=…][,readonly]`. What a bind mount names must be there.
  */
-export function parseMount(text: string, directory = process.cwd()): Mount {
+export function parseMount(text: string, directory = ''): Mount {
   const wrong = (why: string) => new UsageError(`--mount "${text}": ${why}`)
   const fields = new Map<string, string>()
   const labels: [string, string][] = []

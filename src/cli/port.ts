@@ -15,7 +15,8 @@ export function parsePort(text: string): PublishedPort[] {
   if (!match) throw wrong('not a port')
   const hostIp = match[1] ?? match[2]
   const container = parseRange(match[4] ?? '', wrong)
-  const host = match[3] ? parseRange(match[3], wrong) : undefined
+  // Docker has 0 for a free one as well.
+  const host = match[3] && match[3] !== '0' ? parseRange(match[3], wrong) : undefined
   if (host && host.length !== container.length) {
     throw wrong(`${host.length} host ports cannot lead to ${container.length} container ports`)
   }

@@ -13,6 +13,7 @@ import type {
   SeccompProfile,
 } from '../engine/options.js'
 import { repeatable } from './append.js'
+import { NO, YES } from './boolean-flags.js'
 import { parseVariable, readEnvironmentFile } from './environment.js'
 import { parseMount, parseTmpfs, parseVolume } from './mount.js'
 import { defined, optional, pair, parseHost, parseUlimit } from './notation.js'
@@ -158,9 +159,10 @@ export function declareRunFlags(command: Command): Command {
 
 /** What the command line asks for. Throws {@link UsageError}; the engine checks the rest. */
 export function containerOptions(
-  flags: RunFlags & { readonly net?: string },
+  given: RunFlags & { readonly net?: string },
   words: readonly string[],
 ): ContainerOptions {
+  const flags = withoutEmpty(given)
   if (flags.detach) {
     throw new UsageError(
       '--detach is not available: a container ends with its command',
@@ -223,6 +225,32 @@ export function containerOptions(
     uts: flags.uts as 'private' | 'host' | undefined,
     workdir: flags.workdir,
   })
+}
+
+/** Flags that, without a text, are as if they had not been given: what scripts write with a variable that is not set, as docker takes it. */
+const MAY_BE_EMPTY: readonly (keyof RunFlags)[] = [
+  ...(['cpusetCpus', 'cpusetMems', 'domainname', 'hostname', 'ipc', 'name', 'network', 'pid'] as const),
+  ...(['platform', 'stopSignal', 'user', 'uts', 'workdir'] as const),
+]
+/** And those of which 0 means that there is no limit of its own. */
+const MAY_BE_ZERO: readonly (keyof RunFlags)[] = [
+  ...([
+    'blkioWeight',
+    'cpuShares',
+    'cpus',
+    'memory',
+    'memoryReservation',
+    'memorySwap',
+    'pidsLimit',
+    'shmSize',
+  ] as const),
+]
+
+function withoutEmpty<Flags extends RunFlags>(given: Flags): Flags {
+  const isNone = ([name, value]: [string, unknown]) =>
+    (value === '' && (MAY_BE_EMPTY as readonly string[]).includes(name)) ||
+    (value === '0' && (MAY_BE_ZERO as readonly string[]).includes(name))
+  return Object.fromEntries(Object.entries(given).filter((flag) => !isNone(flag))) as Flags
 }
 
 type Subject = Pick<ContainerOptions, 'image' | 'rootfs' | 'entrypoint' | 'command'>
@@ -328,7 +356,8 @@ function securityOptions(options: readonly string[]): SecurityOptions {
   let result: SecurityOptions = {}
   for (const option of options) {
     const [, key = '', value] = /^([^=:]+)(?:[=:](.*))?$/s.exec(option) ?? []
-    if (key === 'no-new-privileges') result = { ...result, noNewPrivileges: value !== 'false' }
+    if (key === 'no-new-privileges' && (value === undefined || YES.test(value) || NO.test(value)))
+      result = { ...result, noNewPrivileges: value === undefined || YES.test(value) }
     else if (key === 'seccomp' && value === 'unconfined') result = { ...result, seccomp: 'unconfined' }
     else if (key === 'seccomp' && value) result = { ...result, seccomp: readProfile(value) }
     else if (!((key === 'apparmor' || key === 'label') && value !== undefined)) {

@@ -49,6 +49,8 @@ describe('ports', () => {
     ['8080:80/udp', [{ container: 80, host: 8080, protocol: 'udp' }]],
     ['127.0.0.1:8080:80', [{ container: 80, host: 8080, hostIp: '127.0.0.1', protocol: 'tcp' }]],
     ['127.0.0.1::80', [{ container: 80, hostIp: '127.0.0.1', protocol: 'tcp' }]],
+    ['0:80', [{ container: 80, protocol: 'tcp' }]],
+    ['127.0.0.1:0:80', [{ container: 80, hostIp: '127.0.0.1', protocol: 'tcp' }]],
     ['[::1]:8080:80', [{ container: 80, host: 8080, hostIp: '::1', protocol: 'tcp' }]],
     ['[::1]::53/udp', [{ container: 53, hostIp: '::1', protocol: 'udp' }]],
     [

@@ -156,6 +156,19 @@ describe('the command line of run', () => {
     })
   })
 
+  test('takes what is empty, or a limit of 0, for what was not given', () => {
+    const empty = '--hostname= --domainname= --name= --user= --workdir= --network= --ipc= --pid= --uts= --cpuset-cpus='
+    const zero =
+      '-m 0 --memory-swap 0 --memory-reservation 0 --cpus 0 -c 0 --pids-limit 0 --shm-size 0 --blkio-weight 0'
+    expect(withRoot(...empty.split(' '), ...zero.split(' '), 'true')).toEqual(withRoot('true'))
+  })
+
+  test('takes no-new-privileges with a word for true or false', () => {
+    const of = (value: string) => withRoot('--security-opt', `no-new-privileges${value}`, 'true').noNewPrivileges
+    expect([of(''), of(':true'), of('=1'), of(':false'), of('=F')]).toEqual([true, true, true, false, false])
+    expect(() => of(':maybe')).toThrow('--security-opt "no-new-privileges:maybe" is not known')
+  })
+
   test('the entry point comes before the words', () => {
     expect(withRoot('--entrypoint', 'sh', '/script').command).toEqual(['sh', '/script'])
     expect(withRoot('--entrypoint', 'sh', '--', '-c', 'id').command).toEqual(['sh', '-c', 'id'])
