@@ -18,6 +18,8 @@ export interface PortWithBinding {
 export type PortWithOptionalBinding = number | `${number}` | `${number}/${'tcp' | 'udp'}` | PortWithBinding
 
 const number = integer(1, 65_535)
+/** In testcontainers the call alone is enough. */
+const KEEP = ', and use what that returns: it changes nothing itself'
 const shape = sparse({
   container: number,
   host: number,
@@ -54,7 +56,7 @@ export function mappedPort(
   const other = ports.find((one) => one.container === wanted.container)
   const hint = other
     ? `did you mean '${other.container}/${other.protocol}'?`
-    : `add withExposedPorts(${wanted.protocol === 'tcp' ? wanted.container : `'${text}'`}) to its definition`
+    : `add withExposedPorts(${wanted.protocol === 'tcp' ? wanted.container : `'${text}'`}) to its definition${KEEP}`
   throw new MayflyError('PORT_NOT_EXPOSED', `Port ${text} of "${name}" is not exposed (exposed: ${known})`, {
     container: name,
     value: text,
@@ -68,6 +70,6 @@ export function firstMappedPort(ports: readonly PublishedPortFact[], name: strin
   if (first) return first.host
   throw new MayflyError('PORT_NOT_EXPOSED', `"${name}" exposes no port`, {
     container: name,
-    hint: 'add withExposedPorts(…) to its definition',
+    hint: `add withExposedPorts(…) to its definition${KEEP}`,
   })
 }

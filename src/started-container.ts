@@ -410,7 +410,7 @@ export class StartedTestContainer implements AsyncDisposable {
     return mappedPort(this.running.inspection.ports, this.getName(), port, protocol)
   }
 
-  /** As given by `withName`, or one made up. */
+  /** As given by `withName`, or one made up; without the slash that Docker's API puts before it. */
   getName(): string {
     return this.running.container.name
   }
