@@ -46,7 +46,7 @@ export function formatImages(images: readonly StoredImage[], flags: ImagesFlags,
   const rows = found.flatMap((image) =>
     rowsOf(
       image,
-      trunc,
+      { trunc, digests },
       (reference) => isShown(reference, filters.reference, named, name) && isLike(reference, pattern),
     ),
   )
@@ -102,15 +102,19 @@ function matchesReference(pattern: string, reference: ImageReference): boolean {
   return matchesPattern(pattern, name) || matchesPattern(pattern, `${name}:${reference.tag}`)
 }
 
+/** With `digests`, as Docker has it, a row for each digest of each name. */
 function rowsOf(
   image: StoredImage,
-  trunc: boolean,
+  { trunc, digests }: { readonly trunc: boolean; readonly digests: boolean },
   isShown: (reference: ImageReference | undefined) => boolean,
 ): Row[] {
   const references = image.references.map(parseReference).filter(isShown)
-  const byName = new Map(
-    image.digests.map(parseReference).map((reference) => [familiarName(reference), reference.digest ?? NONE]),
-  )
+  const byName = new Map<string, string[]>()
+  for (const reference of image.digests.map(parseReference)) {
+    const name = familiarName(reference)
+    byName.set(name, [...(byName.get(name) ?? []), reference.digest ?? NONE])
+  }
+  const digestsOf = (name: string) => (byName.get(name) ?? [NONE]).slice(0, digests ? undefined : 1)
   const common = {
     ID: trunc ? image.id.slice('sha256:'.length, 'sha256:'.length + 12) : image.id,
     CreatedAt: image.createdAt.toISOString(),
@@ -119,11 +123,16 @@ function rowsOf(
   }
   if (image.references.length === 0) {
     if (!isShown(undefined)) return []
-    const [[name, digest] = [NONE, NONE]] = byName
-    return [{ Repository: name, Tag: NONE, Digest: digest, ...common }]
+    const [name = NONE] = byName.keys()
+    return digestsOf(name).map((digest) => ({ Repository: name, Tag: NONE, Digest: digest, ...common }))
   }
-  return references.map((reference) => {
+  return references.flatMap((reference) => {
     const name = familiarName(reference)
-    return { Repository: name, Tag: reference.tag ?? NONE, Digest: byName.get(name) ?? NONE, ...common }
+    return digestsOf(name).map((digest) => ({
+      Repository: name,
+      Tag: reference.tag ?? NONE,
+      Digest: digest,
+      ...common,
+    }))
   })
 }

@@ -25,18 +25,18 @@ type Engine = import('../engine/engine.js').Engine
 
 async function pull(engine: Engine, name: string, { platform, quiet = false }: PullFlags, signal: AbortSignal) {
   using view = showTransfer({ quiet })
-  const { listener: onProgress } = view
+  let digest = ''
   const image = await engine.images.pull(name, {
     signal,
-    ...(onProgress ? { onProgress } : {}),
+    onProgress: (event) => {
+      if (event.type === 'digest') ({ digest } = event)
+      view.listener?.(event)
+    },
     ...(platform === undefined ? {} : { platform }),
   })
   view.close()
   const asked = parseReference(name)
-  if (!quiet) {
-    const digest = image.digests.map((one) => parseReference(one).digest).at(-1)
-    process.stderr.write(`${digest ? `Digest: ${digest}\n` : ''}Image: ${image.id}\n`)
-  }
+  if (!quiet) process.stderr.write(`Digest: ${digest}\nImage: ${image.id}\n`)
   process.stdout.write(`${quiet ? image.id : familiarReference(asked)}\n`)
 }
 

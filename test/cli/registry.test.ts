@@ -82,6 +82,28 @@ describe.skipIf(why)('mayfly with a registry', () => {
     expect(quiet).toMatchObject({ code: 0, stdout: expect.stringMatching(/^sha256:[0-9a-f]{64}\n$/), stderr: '' })
     const listed = await bench.call(['images', '--digests', '--format', '{{.Digest}}'], '', { env })
     expect(stderr).toContain(`Digest: ${listed.stdout}`)
+    // The same image by an index too: each name tells its own digest.
+    const url = `http://${registry.host}/v2/team/app/manifests`
+    const types = {
+      accept: 'application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json',
+    }
+    const answer = await fetch(`${url}/1`, { headers: types })
+    const mediaType = answer.headers.get('content-type')!
+    const [digest, size] = [listed.stdout.trim(), (await answer.arrayBuffer()).byteLength]
+    const index = 'application/vnd.oci.image.index.v1+json'
+    const body = JSON.stringify({ schemaVersion: 2, mediaType: index, manifests: [{ mediaType, digest, size }] })
+    const put = await fetch(`${url}/index`, { method: 'PUT', headers: { 'content-type': index }, body })
+    const indexDigest = put.headers.get('docker-content-digest')!
+    expect(put.status).toBe(201)
+    for (const [name, told] of [
+      [app.replace(/:1$/, ':index'), indexDigest],
+      [app, digest],
+      [app.replace(/:1$/, `@${indexDigest}`), indexDigest],
+    ] as const) {
+      expect((await bench.call(['pull', name], '', { env })).stderr).toContain(`Digest: ${told}\n`)
+    }
+    const both = await bench.call(['images', '--digests', '--format', '{{.Tag}} {{.Digest}}', app], '', { env })
+    expect(both.stdout.trim().split('\n').sort()).toEqual([`1 ${digest}`, `1 ${indexDigest}`].sort())
   })
 
   test('run pulls what is missing, on stderr, and only then', async () => {

@@ -38,6 +38,7 @@ class TransferLines implements TransferView {
       process.stderr.write(`${printableLine(event.text)}\n`)
       return
     }
+    if (event.type !== 'layer') return
     if (this.#status.get(event.id) === event.status) return
     this.#status.set(event.id, event.status)
     const size = event.status === 'done' && event.total > 0 ? ` ${bytes(event.total)}` : ''
@@ -63,7 +64,8 @@ class TransferScreen implements TransferView {
   readonly listener = (event: ProgressEvent) => {
     if (this.#isClosed) return
     if (event.type === 'status') this.#notes.push(printableLine(event.text))
-    else this.#layers.set(event.id, event)
+    else if (event.type === 'layer') this.#layers.set(event.id, event)
+    else return
     this.#screen ??= new Screen(this.#stream, ({ rows }) => this.#draw(rows))
     this.#screen.update()
   }

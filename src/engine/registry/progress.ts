@@ -13,6 +13,8 @@ export type ProgressEvent =
       readonly total: number
     }
   | { readonly type: 'status'; readonly text: string }
+  /** At the end of a pull: what the reference leads to, an index or a manifest. An image may have several, as an index changes with any of its images. */
+  | { readonly type: 'digest'; readonly digest: string }
 
 export type ProgressListener = (event: ProgressEvent) => void
 

@@ -81,7 +81,7 @@ export async function pull(
         name,
         open,
         async (client, source) => {
-          const here = await unchanged(context, name, source, client, wanted)
+          const here = await unchanged(context, name, source, client, options)
           if (here) return here
           const resolved = await resolveImage(client, source, wanted ?? hostPlatform())
           return new Pull(context, name, resolved, options, wanted).run()
@@ -100,12 +100,15 @@ async function unchanged(
   name: ImageReference,
   source: ImageReference,
   client: RegistryClient,
-  wanted: Platform | undefined,
+  { platform, onProgress }: PullOptions,
 ): Promise<StoredImage | undefined> {
+  const wanted = platform === undefined ? undefined : parsePlatform(platform)
   const here = await store.images.resolve(formatReference(name))
   if (!here || !platformMatches(wanted ?? hostPlatform(), here.config)) return undefined
   const digest = source.digest ?? (await client.resolve(source.tag!))
-  return digest !== undefined && here.digests.includes(byDigest(name, digest)) ? here : undefined
+  if (digest === undefined || !here.digests.includes(byDigest(name, digest))) return undefined
+  tell(onProgress, { type: 'digest', digest })
+  return here
 }
 
 function byDigest({ registry, repository }: ImageReference, digest: string): string {
@@ -149,7 +152,9 @@ class Pull {
     await this.#layers(manifest.layers, parsed.rootfs.diff_ids)
     const own = this.#name.digest === undefined ? [formatReference(this.#name)] : []
     const references = [...own, byDigest(this.#name, digest)]
-    return store.images.put({ config, manifest: bytes, references }, this.#options.signal)
+    const image = await store.images.put({ config, manifest: bytes, references }, this.#options.signal)
+    tell(this.#options.onProgress, { type: 'digest', digest })
+    return image
   }
 
   #checkConfig(config: ImageConfig): void {
