@@ -121,6 +121,12 @@ describe.skipIf(why)('the packed package', () => {
       }
     })
 
+    test('has classes that are printed by their names', async () => {
+      const program = `const other = Object.entries(require('mayfly')).filter(([name, value]) => /^class /.test(value) && value.name !== name)
+        console.log(JSON.stringify(other.map(([name, { name: own }]) => [name, own])))`
+      expect(JSON.parse((await run(process.execPath, ['-e', program], { cwd })).text)).toEqual([])
+    })
+
     test.each(['test.js', 'test.mjs'])('runs a container from %s', { timeout: 60_000 }, async (file) => {
       await onEveryNode(cwd, [file], (text) => expect(JSON.parse(text)).toEqual([404, 'hello\n', 0, true]))
     })
