@@ -138,6 +138,7 @@ export const starts: readonly Case[] = [
       const users: Record<string, string | undefined> = {
         '1': '1:0',
         '1:2': '1:2',
+        '1:': '1:0', // half said, as Docker has it
         alice: '1000:1000',
         'alice:2': '1000:2',
         '1000': '1000:1000',
@@ -151,7 +152,6 @@ export const starts: readonly Case[] = [
         '1 ',
         '+1',
         '-1',
-        '1:',
         '1:-1',
         '1:0x2',
         '1e3',
