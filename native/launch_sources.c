@@ -116,7 +116,8 @@ int launch_open_sources(struct launch *l, const struct sources *sources, struct 
 			continue;
 		m->tree = m->source_root ? open_inside(m, f) : mounts_clone(AT_FDCWD, m->source, m->recursive);
 		if (m->tree < 0)
-			return fault(f, "mount-source", m->source, errno, NULL); /* the first fault stands */
+			return fault(f, "mount-source", m->source, errno, errno == EINVAL && !m->recursive /* the first fault stands */
+				? "an ordinary user cannot leave out what is mounted below it" : NULL);
 		if (m->fill && (m->fill_fd = open(m->fill, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600)) < 0)
 			return fault(f, "volume", m->fill, errno, NULL);
 	}

@@ -66,7 +66,7 @@ function judge(refusal: Refusal, attempt: Attempt): Verdict {
       return {
         code: errno === 'ENOENT' ? 'MOUNT_SOURCE_NOT_FOUND' : 'MOUNT_FAILED',
         ...mountField(options, 'source', subject),
-        why: `mount source ${subject} ${errno === 'ENOENT' ? 'does not exist' : `cannot be used (${errno})`}`,
+        why: `mount source ${subject} ${errno === 'ENOENT' ? 'does not exist' : `cannot be used${refusal.message && `: ${refusal.message}`} (${errno})`}`,
       }
     }
     case 'mount-target':
