@@ -247,6 +247,20 @@ static int pending_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? errno : error;
 }
 
+/* One side broke off. What was said before is still passed on, as far as it is taken at once: a server that refuses a client and closes, with
+ * something of the client's unread, is known by its last words. Then both are reset. */
+static void relay_break(struct relay *r)
+{
+	for (int i = 0; i < 2; i++) {
+		struct direction *d = &r->from[i];
+		bool more = !d->ended;
+		for (int piece = 0; more && piece < LAST_TURNS * ROUNDS && drain(d, r->fd[!i]) == OPEN && !d->held; piece++)
+			if ((d->pipe[0] >= 0 ? splice_once : copy_once)(d, r->fd[i], r->fd[!i], &more) == BROKEN)
+				break;
+	}
+	relay_free(r, true);
+}
+
 static void relay_ready(struct relay *r, int i, uint32_t events)
 {
 	if (r->connecting) {
@@ -266,14 +280,18 @@ static void relay_ready(struct relay *r, int i, uint32_t events)
 		broken = move(&r->from[i], here, there, true) == BROKEN;
 	if (!broken && (events & EPOLLOUT))
 		broken = move(&r->from[!i], there, here, r->quiet[!i]) == BROKEN;
-	if (broken || (r->from[0].done && r->from[1].done)) {
-		relay_free(r, broken);
+	if (broken) {
+		relay_break(r);
+		return;
+	}
+	if (r->from[0].done && r->from[1].done) {
+		relay_free(r, false);
 		return;
 	}
 	/* EPOLLHUP cannot be masked and would be told for ever, while the other side takes its time. */
 	if (events & EPOLLHUP) {
 		if (r->quiet[!i] || r->from[!i].held) {
-			relay_free(r, true);
+			relay_break(r);
 			return;
 		}
 		loop_forget(&r->side[i]);

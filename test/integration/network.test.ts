@@ -121,6 +121,24 @@ describe.skipIf(why)('on the network of a session', () => {
       await Promise.all(rounds)
     })
 
+    test('passes on the last words of a server that refuses and closes, with something unread', async () => {
+      const serve = ['nc', '-ll', '-p', '80', '-e', 'sh', '-c', 'read line; echo refused']
+      await using server = await start(serve, { ports: [80] })
+      await server.waitForPort(80)
+      for (let round = 0; round < 60; round++) {
+        const socket = connect(server.port(80), LOOPBACKS[round % 2])
+        let said = ''
+        socket.on('data', (bytes) => {
+          said += bytes
+        })
+        socket.on('error', () => {}) // it is reset afterwards, as without us
+        socket.write('user\n')
+        setImmediate(() => socket.write('more\n'))
+        await new Promise((resolve) => socket.once('close', resolve))
+        expect(said, `round ${round}`).toBe('refused\n')
+      }
+    })
+
     test('passes a reset on, in both directions', async () => {
       await using server = await start(['peer', 'reset', '80'], { ports: [80] })
       await server.waitForPort(80)
