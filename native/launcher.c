@@ -48,7 +48,7 @@
 #define MAYFLY_SELF "/proc/self/exe" /* what is PID 1 of containers that want one; a sanitized build needs libraries they do not have */
 #endif
 
-enum { CONTROL_FD = 3, SOCKET_PATH_MAX = 107 };
+enum { CONTROL_FD = 3, SOCKET_PATH_MAX = 107, YOUNG_SECONDS = 60 };
 
 static struct {
 	const char *home, *id, *resolvers;
@@ -219,20 +219,21 @@ static void sweep(void)
 		if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name + young, at.id))
 			continue;
 		int fd = openat(at.sessions_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		int lock = fd < 0 ? -1 : openat(fd, "lock", O_RDWR | O_CLOEXEC);
 		struct stat st;
-		/* A young one that has no lock yet is being made, unless it is old: then its maker died between two calls. One that
-		 * has its name and no lock any more was being removed by somebody who died of it. */
-		bool dead = lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0
-			: fd >= 0 && errno == ENOENT && (!young || (fstat(fd, &st) == 0 && time(NULL) - st.st_mtime > 60));
-		if (dead && !young)
-			remove_session(name, fd);
-		else if (dead && fstat(fd, &st) == 0 && time(NULL) - st.st_mtime > 60)
+		/* A young one is being made and nobody touches it: whoever tried its lock would hold it for a moment, just when its maker
+		 * wants it. An old one's maker died before it had its name. */
+		if (fd < 0 || fstat(fd, &st) < 0 || (young && time(NULL) - st.st_mtime <= YOUNG_SECONDS)) {
+			if (fd >= 0)
+				close(fd);
+			continue;
+		}
+		/* One without a lock was being removed by somebody who died of it. */
+		int lock = openat(fd, "lock", O_RDWR | O_CLOEXEC);
+		if (lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0 : errno == ENOENT)
 			remove_session(name, fd);
 		if (lock >= 0)
 			close(lock);
-		if (fd >= 0)
-			close(fd);
+		close(fd);
 	}
 	if (dir)
 		closedir(dir);
