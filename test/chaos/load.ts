@@ -4,6 +4,7 @@
  */
 
 import { execFileSync } from 'node:child_process'
+import { lstatSync, readdirSync, type Stats } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { wardenProgram } from '../../src/engine/where.ts'
@@ -92,11 +93,21 @@ export class LoadGround implements AsyncDisposable {
   }
 }
 
-/** Blocks that the files of the store take, and one for each name: a file too many shows, though it is empty. */
-function diskBytes(home: string): number {
-  const bytes = Number(execFileSync('du', ['-s', '-B1', home], { encoding: 'utf8' }).split('\t')[0])
-  const names = execFileSync('find', [home], { encoding: 'utf8', maxBuffer: 1 << 28 }).split('\n').length
-  return bytes + names
+/** Blocks that the files of a tree take, and one byte for each name: a file too many shows, though it is empty. What goes meanwhile does not count: the warden prepares
+ * overlays, and discards them, at its own time. */
+function diskBytes(path: string): number {
+  const stat = lstatSync(path, { throwIfNoEntry: false })
+  if (!stat) return 0
+  return namesIn(path, stat).reduce((bytes, name) => bytes + diskBytes(join(path, name)), stat.blocks * 512 + 1)
+}
+
+function namesIn(path: string, stat: Stats): string[] {
+  try {
+    return stat.isDirectory() ? readdirSync(path) : []
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw error
+  }
 }
 
 /** How much more of each may be there in the last third of a soak than in the middle one, by the least that was seen: noise, not growth. */
