@@ -56,7 +56,7 @@ export async function startNetworkFault(
   const key = peer?.getId() ?? ''
   const faults = running.networkFaults.get(key) ?? new Overrides<NetworkFaultRequest>()
   running.networkFaults.set(key, faults)
-  return override(running, faults, { ...fault, ...other }, (which) => running.container.impair(which ?? other))
+  return keep(running, await faults.hold({ ...fault, ...other }, (which) => running.container.impair(which ?? other)))
 }
 
 /** Cuts a container off. Throws as the one before. */
@@ -70,26 +70,7 @@ export async function startCut(
 
 /** Makes its disk full. Throws NOT_SUPPORTED when its disk has no size of its own. */
 export async function startFullDisk(running: RunningContainer): Promise<StartedFault> {
-  return override(running, running.fullDisk, true, (isFull) => running.container.fillDisk(isFull ?? false))
-}
-
-/** Adds a fault of which there may be several: the latest holds, and when it is undone, the one before it does again. */
-async function override<Value>(
-  running: RunningContainer,
-  faults: Overrides<Value>,
-  fault: Value,
-  apply: (which: Value | undefined) => Promise<void>,
-): Promise<StartedFault> {
-  const takeBack = faults.add(fault) // before it is asked for: what comes next must know of it
-  try {
-    await apply(fault)
-  } catch (error) {
-    takeBack()
-    throw error
-  }
-  return keep(running, async () => {
-    if (takeBack()) await apply(faults.current)
-  })
+  return keep(running, await running.fullDisk.hold(true, (isFull) => running.container.fillDisk(isFull ?? false)))
 }
 
 /** Freezes its processes. */

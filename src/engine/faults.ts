@@ -81,27 +81,9 @@ export async function impair(context: EngineContext, life: Life, given: NetworkF
   const { network } = doneTo(life)
   const faults = network.get(peer ?? '') ?? new Overrides<NetworkFault>()
   network.set(peer ?? '', faults)
-  const apply = (which: NetworkFault) => request(context, life, 'impair', faultWords(which, peer))
-  return override(faults, fault, apply, NOTHING)
-}
-
-/** Adds one and makes it hold. Undone, it is the one before it that is made to hold, or `none`, unless another one does anyway. */
-async function override<Value>(
-  faults: Overrides<Value>,
-  fault: Value,
-  apply: (which: Value) => Promise<void>,
-  none: Value,
-): Promise<Fault> {
-  const takeBack = faults.add(fault) // before it is sent: what is asked for next must know of it
-  try {
-    await apply(fault)
-  } catch (error) {
-    takeBack()
-    throw error
-  }
-  return undoable(async () => {
-    if (takeBack()) await apply(faults.current ?? none)
-  })
+  return undoable(
+    await faults.hold(fault, (which) => request(context, life, 'impair', faultWords(which ?? NOTHING, peer))),
+  )
 }
 
 /** Ends all faults of the container's network. */
@@ -119,8 +101,9 @@ export async function fillDisk(context: EngineContext, life: Life): Promise<Faul
       hint: 'give it one with limits.diskBytes',
     })
   }
-  const apply = (isFull: boolean) => request(context, life, 'fill', ['full', isFull ? '1' : '0'])
-  return override<boolean>(doneTo(life).disk, true, apply, false)
+  return undoable(
+    await doneTo(life).disk.hold(true, (isFull) => request(context, life, 'fill', ['full', isFull ? '1' : '0'])),
+  )
 }
 
 function faultWords(
