@@ -212,7 +212,7 @@ static enum outcome splice_once(struct direction *d, int from, int to, bool *mor
 }
 
 /* Moves what can be moved in one direction, within reason. */
-static enum outcome move(struct direction *d, int from, int to, bool readable)
+static enum outcome pass(struct direction *d, int from, int to, bool readable)
 {
 	if (drain(d, to) == BROKEN)
 		return BROKEN;
@@ -220,12 +220,33 @@ static enum outcome move(struct direction *d, int from, int to, bool readable)
 	for (int round = 0; more && round < ROUNDS; round++)
 		if ((d->pipe[0] >= 0 ? splice_once : copy_once)(d, from, to, &more) == BROKEN)
 			return BROKEN;
+	return OPEN;
+}
+
+static enum outcome pass_with_end(struct direction *d, int from, int to, bool readable)
+{
+	if (pass(d, from, to, readable) == BROKEN)
+		return BROKEN;
 	if (d->ended && !d->held && !d->done) {
 		d->done = true;
 		shutdown(to, SHUT_WR);
 		pipe_give_back(d);
 	}
 	return OPEN;
+}
+
+/* The last of both directions, as far as it is taken at once. True if all was said in one of them. */
+static bool pass_rest(struct relay *r)
+{
+	bool complete = false;
+	for (int i = 0; i < 2 && !r->connecting; i++) {
+		struct direction *d = &r->from[i];
+		enum outcome outcome = OPEN;
+		for (int turn = 0; turn < LAST_TURNS && outcome == OPEN && !d->ended; turn++)
+			outcome = pass(d, r->fd[i], r->fd[!i], true);
+		complete = complete || (d->ended && !d->held);
+	}
+	return complete;
 }
 
 /* Asks epoll for what can be acted upon. */
@@ -247,17 +268,10 @@ static int pending_error(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? errno : error;
 }
 
-/* One side broke off. What was said before is still passed on, as far as it is taken at once: a server that refuses a client and closes, with
- * something of the client's unread, is known by its last words. Then both are reset. */
+/* One side broke off: a server that refuses a client and closes, with something of the client's unread, is known by its last words. */
 static void relay_break(struct relay *r)
 {
-	for (int i = 0; i < 2; i++) {
-		struct direction *d = &r->from[i];
-		bool more = !d->ended;
-		for (int piece = 0; more && piece < LAST_TURNS * ROUNDS && drain(d, r->fd[!i]) == OPEN && !d->held; piece++)
-			if ((d->pipe[0] >= 0 ? splice_once : copy_once)(d, r->fd[i], r->fd[!i], &more) == BROKEN)
-				break;
-	}
+	pass_rest(r);
 	relay_free(r, true);
 }
 
@@ -277,9 +291,9 @@ static void relay_ready(struct relay *r, int i, uint32_t events)
 	int here = r->fd[i], there = r->fd[!i];
 	bool broken = (events & EPOLLERR) && pending_error(here);
 	if (!broken && (events & (EPOLLIN | EPOLLHUP)))
-		broken = move(&r->from[i], here, there, true) == BROKEN;
+		broken = pass_with_end(&r->from[i], here, there, true) == BROKEN;
 	if (!broken && (events & EPOLLOUT))
-		broken = move(&r->from[!i], there, here, r->quiet[!i]) == BROKEN;
+		broken = pass_with_end(&r->from[!i], there, here, r->quiet[!i]) == BROKEN;
 	if (broken) {
 		relay_break(r);
 		return;
@@ -353,18 +367,10 @@ refused:
 	return -1;
 }
 
-/* The container has ended, and with it its sockets: what they sent before has arrived here, and is still passed on as far as the
- * other side takes it at once. A reset is for what is cut off. */
+/* The container has ended, and with it its sockets: what they sent before has arrived here. A reset is for what is cut off. */
 static void relay_finish(struct relay *r)
 {
-	bool complete = false;
-	for (int i = 0; i < 2 && !r->connecting; i++) {
-		struct direction *d = &r->from[i];
-		enum outcome outcome = OPEN;
-		for (int turn = 0; turn < LAST_TURNS && outcome == OPEN && !d->ended; turn++)
-			outcome = move(d, r->fd[i], r->fd[!i], true);
-		complete = complete || (d->ended && !d->held);
-	}
+	bool complete = pass_rest(r);
 	relay_free(r, !complete);
 }
 
