@@ -5,7 +5,6 @@
 #include <linux/fib_rules.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
-#include <linux/veth.h>
 #include <net/if.h>
 #include <sys/random.h>
 #include "router.h"
@@ -41,17 +40,11 @@ int egress_make_links(uint8_t mac[])
 	message_begin(&b, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &link, sizeof(link));
 	put_string(&b, IFLA_IFNAME, "egress");
 	put(&b, IFLA_ADDRESS, mac, MAC_SIZE);
-	size_t info = nest_begin(&b, IFLA_LINKINFO);
-	put_string(&b, IFLA_INFO_KIND, "veth");
-	size_t data = nest_begin(&b, IFLA_INFO_DATA);
-	size_t nest = nest_begin(&b, VETH_INFO_PEER);
 	struct ifinfomsg peer = {.ifi_index = INDEX_TAP, .ifi_flags = IFF_NOARP, .ifi_change = IFF_NOARP};
-	put_header(&b, &peer, sizeof(peer));
+	struct veth veth = veth_begin(&b, &peer);
 	put_string(&b, IFLA_IFNAME, "tap");
 	put(&b, IFLA_ADDRESS, tap_mac, MAC_SIZE);
-	nest_end(&b, nest);
-	nest_end(&b, data);
-	nest_end(&b, info);
+	veth_end(&b, veth);
 
 	struct ifinfomsg up = {.ifi_index = INDEX_TAP, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
 	message_begin(&b, RTM_NEWLINK, NLM_F_ACK, &up, sizeof(up));

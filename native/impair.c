@@ -19,7 +19,6 @@
 #include <linux/if_link.h>
 #include <linux/if_packet.h>
 #include <linux/rtnetlink.h>
-#include <linux/veth.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <netinet/icmp6.h>
@@ -284,17 +283,11 @@ static int make_tap(const struct shaper *s, unsigned tap)
 	put_string(&b, IFLA_IFNAME, name);
 	put_u32(&b, IFLA_MASTER, s->link->network->bridge);
 	put_u32(&b, IFLA_GSO_MAX_SEGS, 1);
-	size_t info = nest_begin(&b, IFLA_LINKINFO);
-	put_string(&b, IFLA_INFO_KIND, "veth");
-	size_t data = nest_begin(&b, IFLA_INFO_DATA);
-	size_t nest = nest_begin(&b, VETH_INFO_PEER);
 	struct ifinfomsg peer = {.ifi_index = (int)tap, .ifi_flags = IFF_NOARP, .ifi_change = IFF_NOARP};
-	put_header(&b, &peer, sizeof(peer));
+	struct veth veth = veth_begin(&b, &peer);
 	snprintf(name, sizeof(name), "tap%u", tap);
 	put_string(&b, IFLA_IFNAME, name);
-	nest_end(&b, nest);
-	nest_end(&b, data);
-	nest_end(&b, info);
+	veth_end(&b, veth);
 	struct ifinfomsg up = {.ifi_index = (int)tap, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
 	message_begin(&b, RTM_NEWLINK, NLM_F_ACK, &up, sizeof(up));
 	return netlink_send(&router.rtnl, &b);

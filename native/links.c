@@ -11,7 +11,6 @@
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
-#include <linux/veth.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
@@ -42,12 +41,8 @@ static int make_pair(const struct net_link *l, int ns)
 	put_u32(&b, IFLA_MASTER, l->network->bridge);
 	put_u32(&b, IFLA_NUM_TX_QUEUES, 1);
 	put_u32(&b, IFLA_NUM_RX_QUEUES, 1);
-	size_t info = nest_begin(&b, IFLA_LINKINFO);
-	put_string(&b, IFLA_INFO_KIND, "veth");
-	size_t data = nest_begin(&b, IFLA_INFO_DATA);
-	size_t nest = nest_begin(&b, VETH_INFO_PEER);
 	struct ifinfomsg peer = {.ifi_index = link_index_inside(l)};
-	put_header(&b, &peer, sizeof(peer));
+	struct veth veth = veth_begin(&b, &peer);
 	snprintf(name, sizeof(name), "eth%u", l->number);
 	put_string(&b, IFLA_IFNAME, name);
 	mac_of(l->address, mac);
@@ -55,9 +50,7 @@ static int make_pair(const struct net_link *l, int ns)
 	put_u32(&b, IFLA_NET_NS_FD, (uint32_t)ns);
 	put_u32(&b, IFLA_NUM_TX_QUEUES, 1);
 	put_u32(&b, IFLA_NUM_RX_QUEUES, 1);
-	nest_end(&b, nest);
-	nest_end(&b, data);
-	nest_end(&b, info);
+	veth_end(&b, veth);
 	return netlink_send(&router.rtnl, &b);
 }
 

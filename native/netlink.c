@@ -2,6 +2,8 @@
 #include "netlink.h"
 
 #include <errno.h>
+#include <linux/if_link.h>
+#include <linux/veth.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -49,6 +51,13 @@ static void *room(struct batch *b, size_t size)
 	return at;
 }
 
+static void put_header(struct batch *b, const void *header, size_t size)
+{
+	void *fixed = room(b, size);
+	if (fixed)
+		memcpy(fixed, header, size);
+}
+
 void message_begin(struct batch *b, uint16_t type, uint16_t flags, const void *header, size_t size)
 {
 	b->message = b->length;
@@ -65,13 +74,6 @@ void message_begin(struct batch *b, uint16_t type, uint16_t flags, const void *h
 	if (flags & NLM_F_ACK)
 		b->expected++;
 	put_header(b, header, size);
-}
-
-void put_header(struct batch *b, const void *header, size_t size)
-{
-	void *fixed = room(b, size);
-	if (fixed)
-		memcpy(fixed, header, size);
 }
 
 void put(struct batch *b, uint16_t type, const void *data, size_t size)
@@ -116,6 +118,23 @@ void nest_end(struct batch *b, size_t nest)
 {
 	if (!b->overflow)
 		((struct nlattr *)(b->bytes + nest))->nla_len = (uint16_t)(b->length - nest);
+}
+
+struct veth veth_begin(struct batch *b, const struct ifinfomsg *peer)
+{
+	struct veth veth = {.info = nest_begin(b, IFLA_LINKINFO)};
+	put_string(b, IFLA_INFO_KIND, "veth");
+	veth.data = nest_begin(b, IFLA_INFO_DATA);
+	veth.peer = nest_begin(b, VETH_INFO_PEER);
+	put_header(b, peer, sizeof(*peer));
+	return veth;
+}
+
+void veth_end(struct batch *b, struct veth veth)
+{
+	nest_end(b, veth.peer);
+	nest_end(b, veth.data);
+	nest_end(b, veth.info);
 }
 
 /* Numbers the messages and hands them to the kernel, which carries out rtnetlink requests before it returns. */

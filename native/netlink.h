@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 
 struct netlink {
 	int fd;              /* -1 when closed */
@@ -34,9 +35,15 @@ void put_u8(struct batch *, uint16_t type, uint8_t);
 void put_u16(struct batch *, uint16_t type, uint16_t);
 void put_u32(struct batch *, uint16_t type, uint32_t);
 void put_string(struct batch *, uint16_t type, const char *);    /* with its NUL */
-void put_header(struct batch *, const void *header, size_t size);    /* a fixed header inside a nest, as veth's peer has */
 size_t nest_begin(struct batch *, uint16_t type);
 void nest_end(struct batch *, size_t nest);
+
+/* Makes the link of this message a veth. What is put until veth_end concerns its peer. */
+struct veth {
+	size_t info, data, peer;
+};
+struct veth veth_begin(struct batch *, const struct ifinfomsg *peer);
+void veth_end(struct batch *, struct veth);
 
 /* Sends the batch and waits for the acknowledgement of every message that asked for one (NLM_F_ACK). All are carried out,
  * even after one has failed (rtnetlink). 0, or -1 with the errno of the first failure. The batch is cleared. */

@@ -10,7 +10,6 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
-#include <linux/veth.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,19 +28,15 @@ static int try_link(const char *kind, struct probe_report *r)
 	batch_clear(&batch);
 	message_begin(&batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, &link, sizeof(link));
 	put_string(&batch, IFLA_IFNAME, "probe0");
-	size_t information = nest_begin(&batch, IFLA_LINKINFO);
-	put_string(&batch, IFLA_INFO_KIND, kind);
 	if (strcmp(kind, "veth") == 0) {
-		size_t data = nest_begin(&batch, IFLA_INFO_DATA);
-		size_t peer = nest_begin(&batch, VETH_INFO_PEER);
-		/* The peer's own header comes before its attributes, without one of its own. */
-		memcpy(batch.bytes + batch.length, &link, sizeof(link));
-		batch.length += sizeof(link);
+		struct veth veth = veth_begin(&batch, &link);
 		put_string(&batch, IFLA_IFNAME, "probe1");
-		nest_end(&batch, peer);
-		nest_end(&batch, data);
+		veth_end(&batch, veth);
+	} else {
+		size_t information = nest_begin(&batch, IFLA_LINKINFO);
+		put_string(&batch, IFLA_INFO_KIND, kind);
+		nest_end(&batch, information);
 	}
-	nest_end(&batch, information);
 	int sent = netlink_send(&nl, &batch);
 	int error = errno;
 	netlink_close(&nl);

@@ -21,7 +21,6 @@
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
-#include <linux/veth.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
@@ -161,17 +160,11 @@ static int make_uplink(struct netlink *host, int hostns, const uint8_t host_mac[
 		message_begin(&b, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &link, sizeof(link));
 		put_string(&b, IFLA_IFNAME, "uplink");
 		put(&b, IFLA_ADDRESS, our_mac, MAC_SIZE);
-		size_t info = nest_begin(&b, IFLA_LINKINFO);
-		put_string(&b, IFLA_INFO_KIND, "veth");
-		size_t data = nest_begin(&b, IFLA_INFO_DATA);
-		size_t nest = nest_begin(&b, VETH_INFO_PEER);
-		put_header(&b, &peer, sizeof(peer));
+		struct veth veth = veth_begin(&b, &peer);
 		put_string(&b, IFLA_IFNAME, name);
 		put(&b, IFLA_ADDRESS, host_mac, MAC_SIZE);
 		put_u32(&b, IFLA_NET_NS_FD, (uint32_t)hostns);
-		nest_end(&b, nest);
-		nest_end(&b, data);
-		nest_end(&b, info);
+		veth_end(&b, veth);
 		if (netlink_send(&router.rtnl, &b) == 0) {
 			int index = index_of(host, name);
 			put_without_ipv6(&b, index);

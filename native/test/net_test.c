@@ -17,7 +17,6 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
-#include <linux/veth.h>
 #include <net/if.h>
 #include <netinet/icmp6.h>
 #include <netinet/ip_icmp.h>
@@ -627,16 +626,10 @@ static void make_world(void)
 	struct ifinfomsg link = {.ifi_index = 20}, peer = {.ifi_index = 21};
 	message_begin(&b, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE, &link, sizeof(link));
 	put_string(&b, IFLA_IFNAME, "wan");
-	size_t info = nest_begin(&b, IFLA_LINKINFO);
-	put_string(&b, IFLA_INFO_KIND, "veth");
-	size_t data = nest_begin(&b, IFLA_INFO_DATA);
-	size_t nest = nest_begin(&b, VETH_INFO_PEER);
-	put_header(&b, &peer, sizeof(peer));
+	struct veth veth = veth_begin(&b, &peer);
 	put_string(&b, IFLA_IFNAME, "isp");
 	put_u32(&b, IFLA_NET_NS_FD, (uint32_t)outside_ns);
-	nest_end(&b, nest);
-	nest_end(&b, data);
-	nest_end(&b, info);
+	veth_end(&b, veth);
 	must(netlink_send(&nl, &b) == 0, "wan");
 	batch_clear(&b);
 	up(&b, 21);
