@@ -228,22 +228,15 @@ export function containerOptions(
 }
 
 /** Flags that, without a text, are as if they had not been given: what scripts write with a variable that is not set, as docker takes it. */
+// biome-ignore format: a list of words
 const MAY_BE_EMPTY: readonly (keyof RunFlags)[] = [
-  ...(['cpusetCpus', 'cpusetMems', 'domainname', 'hostname', 'ipc', 'name', 'network', 'pid'] as const),
-  ...(['platform', 'stopSignal', 'user', 'uts', 'workdir'] as const),
+  'cpusetCpus', 'cpusetMems', 'domainname', 'hostname', 'ipc', 'name', 'network', 'pid',
+  'platform', 'stopSignal', 'user', 'uts', 'workdir',
 ]
 /** And those of which 0 means that there is no limit of its own. */
+// biome-ignore format: a list of words
 const MAY_BE_ZERO: readonly (keyof RunFlags)[] = [
-  ...([
-    'blkioWeight',
-    'cpuShares',
-    'cpus',
-    'memory',
-    'memoryReservation',
-    'memorySwap',
-    'pidsLimit',
-    'shmSize',
-  ] as const),
+  'blkioWeight', 'cpuShares', 'cpus', 'memory', 'memoryReservation', 'memorySwap', 'pidsLimit', 'shmSize',
 ]
 
 function withoutEmpty<Flags extends RunFlags>(given: Flags): Flags {

@@ -122,8 +122,8 @@ export class Volumes {
   }
 
   /**
-   * Makes those that are missing, with the labels beside their names. Nothing to wait for where all are there: most often, and a promise and a thread of node's take longer than
-   * the look.
+   * Makes those that are missing, with the labels beside their names. Nothing to wait for where all are there: most
+   * often, and a promise and a thread of node's take longer than the look.
    *
    * @internal
    */

@@ -81,7 +81,7 @@ export async function pull(
         name,
         open,
         async (client, source) => {
-          const here = await unchanged(context, name, source, client, options)
+          const here = await unchanged(context, name, source, client, { wanted, onProgress })
           if (here) return here
           const resolved = await resolveImage(client, source, wanted ?? hostPlatform())
           return new Pull(context, name, resolved, options, wanted).run()
@@ -100,11 +100,10 @@ async function unchanged(
   name: ImageReference,
   source: ImageReference,
   client: RegistryClient,
-  { platform, onProgress }: PullOptions,
+  { wanted = hostPlatform(), onProgress }: { wanted: Platform | undefined; onProgress: PullOptions['onProgress'] },
 ): Promise<StoredImage | undefined> {
-  const wanted = platform === undefined ? undefined : parsePlatform(platform)
   const here = await store.images.resolve(formatReference(name))
-  if (!here || !platformMatches(wanted ?? hostPlatform(), here.config)) return undefined
+  if (!here || !platformMatches(wanted, here.config)) return undefined
   const digest = source.digest ?? (await client.resolve(source.tag!))
   if (digest === undefined || !here.digests.includes(byDigest(name, digest))) return undefined
   tell(onProgress, { type: 'digest', digest })
