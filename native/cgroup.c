@@ -171,13 +171,13 @@ static int find_hierarchies(struct fault *f)
 static int note_directories(struct fault *f)
 {
 	const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
-	int fd = openat(cgroup_session.directory_fd, "cgroups", flags, 0600);
+	int fd = openat(cgroup_session.directory_fd, CGROUP_RECORD, flags, 0600);
 	if (fd < 0)
-		return fault(f, "cgroup", "cgroups", errno, "the list of the session's control groups cannot be written");
+		return fault(f, "cgroup", CGROUP_RECORD, errno, "the list of the session's control groups cannot be written");
 	int result = 0;
 	for EACH_HIERARCHY(h)
 		if (dprintf(fd, "%s/%s\n", h->path, cgroup_session.name) < 0)
-			result = fault(f, "cgroup", "cgroups", errno, "the list of the session's control groups cannot be written");
+			result = fault(f, "cgroup", CGROUP_RECORD, errno, "the list of the session's control groups cannot be written");
 	close(fd);
 	return result;
 }
@@ -301,8 +301,12 @@ void cgroup_close(void)
 		close(h->own_fd);
 		free(h->path);
 	}
-	if (clean && s->directory_fd >= 0)
-		unlinkat(s->directory_fd, "cgroups", 0);          /* else the next start's sweep wants it */
+	if (clean && s->directory_fd >= 0) {                       /* else a sweep wants the record */
+		int record = openat(s->directory_fd, CGROUP_RECORD, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
+		if (record >= 0)
+			close(record);                             /* empty for the launcher, who has it open */
+		unlinkat(s->directory_fd, CGROUP_RECORD, 0);
+	}
 	if (s->directory_fd >= 0)
 		close(s->directory_fd);
 	*s = (struct cgroup_session){.directory_fd = -1};

@@ -2,11 +2,13 @@
 /* Control groups v1, v2 and hybrid, always below the caller's own group in each hierarchy.
  *
  * Layout: <own group>/mayfly-<session>/<container id, 12 digits>. The session's groups are removed by cgroup_close
- * and, after a crash, by cgroup_sweep, which takes the names from <session dir>/cgroups (one directory a line). */
+ * and, after a crash, by cgroup_sweep, which takes the names from the session's record (one directory a line). */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "fault.h"
+
+#define CGROUP_RECORD "cgroups" /* in the session's directory */
 
 /* Pure version 2: where the caller's group holds processes and may be emptied (cgroup_delegate.c says when), moves
  * them to a group below, so that controllers can be handed on. To be called by the launcher, before it makes the
@@ -16,16 +18,15 @@
 void cgroup_make_room(void);
 
 /* Finds the hierarchies (mountinfo, /proc/self/cgroup) and makes the session's groups where that is allowed. Never
- * fails for want of permission: what is missing is only told when a limit asks for it. Writes <dir_fd>/cgroups.
+ * fails for want of permission: what is missing is only told when a limit asks for it. Writes the record.
  * facts: JSON object text for the ready event, {"mode":"v1|v2|hybrid|none","controllers":{"memory":
  * "v1 /sys/fs/cgroup/memory/…"|"not delegated: …",…}}; {} where that does not fit. */
 int cgroup_open(int session_dir_fd, const char *session_id, char *facts, size_t facts_size, struct fault *);
 /* Removes every group of the session; kills what is left inside. Every struct cgroup is removed before, or never used
  * again. */
 void cgroup_close(void);
-/* Kills and removes what a dead session left. dir_fd: its session directory. Must not touch anything not named
- * mayfly-*. */
-void cgroup_sweep(int session_dir_fd);
+/* Kills and removes what a dead session left, by its record; nothing for -1. Must not touch anything not named mayfly-*. */
+void cgroup_sweep(int record_fd);
 
 struct cgroup_limit { const char *key, *value; };     /* the `limit` pairs of PROTOCOL.md */
 struct cgroup;

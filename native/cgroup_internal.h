@@ -28,7 +28,7 @@ struct hierarchy {
 struct cgroup_session {
 	bool open;
 	char name[80];             /* mayfly-<session> */
-	int directory_fd;          /* the session's directory, holds the file "cgroups" */
+	int directory_fd;          /* the session's directory, holds the record */
 	struct hierarchy hierarchies[MAX_HIERARCHIES];
 	int count;
 	struct hierarchy *v2;      /* NULL if there is none that may be used */

@@ -37,15 +37,16 @@ static void sweep_one(char *path)
 	close(parent);
 }
 
-void cgroup_sweep(int session_dir_fd)
+void cgroup_sweep(int record_fd)
 {
-	int fd = openat(session_dir_fd, "cgroups", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = record_fd < 0 ? -1 : fcntl(record_fd, F_DUPFD_CLOEXEC, 3);
 	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
 	if (!file) {
 		if (fd >= 0)
 			close(fd);
 		return;
 	}
+	rewind(file);
 	char *line = NULL;
 	size_t size = 0;
 	ssize_t length;

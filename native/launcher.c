@@ -55,7 +55,8 @@ static struct {
 	bool network, rootless;
 	char directory[512];
 	int directory_fd, sessions_fd, lock_fd, user_ns;
-} at = {.home = "", .id = "", .resolvers = "", .network = true, .directory_fd = -1, .sessions_fd = -1, .user_ns = -1};
+	int groups_fd; /* record of its control groups: to be read even if somebody has removed the directory */
+} at = {.home = "", .id = "", .resolvers = "", .network = true, .directory_fd = -1, .sessions_fd = -1, .user_ns = -1, .groups_fd = -1};
 
 static int fail(const struct fault *f)
 {
@@ -175,6 +176,9 @@ static int open_session(int *bulk, struct fault *f)
 	at.lock_fd = at.directory_fd < 0 ? -1 : openat(at.directory_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (at.lock_fd < 0 || flock(at.lock_fd, LOCK_EX | LOCK_NB) < 0 || renameat(at.sessions_fd, young, at.sessions_fd, at.id) < 0)
 		return fault(f, "upper", at.directory, errno, "cannot lock the session's directory");
+	at.groups_fd = openat(at.directory_fd, CGROUP_RECORD, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (at.groups_fd < 0)
+		return fault(f, "upper", CGROUP_RECORD, errno, NULL);
 	/* Layers that node has made begin here; each has files enough to be worth a part of the disk. */
 	int store = mkdirat(at.directory_fd, "store", 0700) < 0 ? -1 : openat(at.directory_fd, "store", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (store < 0)
@@ -192,10 +196,10 @@ static int open_session(int *bulk, struct fault *f)
 /* -- what dead sessions left -------------------------------------------------------------------------------------------- */
 
 /* False if something is left. */
-static bool remove_session(const char *name, int directory_fd)
+static bool remove_session(const char *name, int groups_fd)
 {
 	/* Files of other ids can be removed only inside the user namespace that knows them. */
-	cgroup_sweep(directory_fd);
+	cgroup_sweep(groups_fd);
 	return remove_tree(at.sessions_fd, name, 0) == 0;
 }
 
@@ -204,7 +208,7 @@ static bool remove_session(const char *name, int directory_fd)
 static void end_session(void)
 {
 	const struct timespec pause = {.tv_nsec = 20000000};
-	for (int tries = 0; tries < 250 && (spawn_living() || !remove_session(at.id, at.directory_fd)); tries++)
+	for (int tries = 0; tries < 250 && (spawn_living() || !remove_session(at.id, at.groups_fd)); tries++)
 		nanosleep(&pause, NULL);
 }
 
@@ -229,8 +233,12 @@ static void sweep(void)
 		}
 		/* One without a lock was being removed by somebody who died of it. */
 		int lock = openat(fd, "lock", O_RDWR | O_CLOEXEC);
-		if (lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0 : errno == ENOENT)
-			remove_session(name, fd);
+		if (lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0 : errno == ENOENT) {
+			int groups = openat(fd, CGROUP_RECORD, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+			remove_session(name, groups);
+			if (groups >= 0)
+				close(groups);
+		}
 		if (lock >= 0)
 			close(lock);
 		close(fd);
@@ -362,7 +370,7 @@ int launcher_main(int argc, char **argv)
 	if (self_exe < 0 || host_ns < 0 || signal_fd < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0 ||
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, spawns) < 0 || pipe2(go, O_CLOEXEC) < 0) {
 		fault(&f, "namespace", "launcher", errno, NULL);
-		remove_session(at.id, at.directory_fd);
+		remove_session(at.id, at.groups_fd);
 		return fail(&f);
 	}
 	/* A network namespace in any case: `network: none` needs one to come back from, and none may be the host's by mistake. */
@@ -388,7 +396,7 @@ int launcher_main(int argc, char **argv)
 	if (warden < 0 || (at.rootless && idmap_write(&map, warden, &f) < 0)) {
 		fault(&f, "namespace", at.rootless ? "user" : "pid", error,
 			at.rootless ? "this machine does not let an unprivileged user make namespaces; `mayfly doctor` says what mends it" : NULL);
-		remove_session(at.id, at.directory_fd);
+		remove_session(at.id, at.groups_fd);
 		return fail(&f);
 	}
 	if (at.rootless) {

@@ -742,17 +742,17 @@ static void sweeps_what_a_dead_session_left(void)
 	CHECK(mkdir(spared, 0755) == 0, "%s", strerror(errno));
 	snprintf(plain, sizeof(plain), "/tmp/mayfly-%d", (int)getpid());
 	CHECK(mkdir(plain, 0755) == 0, "%s", strerror(errno));
-	int list = openat(directory, "cgroups", O_WRONLY | O_APPEND | O_CLOEXEC);
+	int list = openat(directory, CGROUP_RECORD, O_RDWR | O_APPEND | O_CLOEXEC);
 	CHECK(list >= 0, "%s", strerror(errno));
 	CHECK(dprintf(list, "%s\n%s\nmayfly-x\n/\n\n/mayfly-\n/tmp/..%s", spared, plain, plain) > 0, "%s", strerror(errno));
-	close(list);
 
-	pid_t sweeper = fork();                            /* knows nothing of this session but its directory */
+	pid_t sweeper = fork();                            /* knows nothing of this session but its record */
 	if (sweeper == 0) {
-		cgroup_sweep(directory);
+		cgroup_sweep(list);
 		_exit(0);
 	}
 	CHECK(wait_for(sweeper) == 0, "the sweeper");
+	close(list);
 	reap_all();                                        /* ends: all were killed */
 	for (int i = 0; i < cgroup_session.count; i++) {
 		char path[PATH_MAX + 100];

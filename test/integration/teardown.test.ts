@@ -5,7 +5,7 @@
  * MAYFLY_TEARDOWN_ROUNDS=20 does everything so often; MAYFLY_TEARDOWN_SEED repeats the random moments of an earlier run.
  */
 
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -117,6 +117,14 @@ describe.skipIf(reason).each(Array.from({ length: rounds }, (_, i) => i + 1))('t
       await all.ended
       await expectNothingLeft(territory, before)
     })
+  })
+
+  test('SIGKILL of node leaves nothing although somebody has removed the store before', async () => {
+    const all = await startAll()
+    rmSync(home, { recursive: true })
+    process.kill(all.pid, 'SIGKILL')
+    await all.ended
+    await expectNothingLeft(territory, before)
   })
 
   describe('a process that goes on when its session is killed', () => {
