@@ -115,6 +115,7 @@ export async function writeSuite(checkout: string, work: string): Promise<void> 
   mkdirSync(join(work, 'suite'))
   for (const { file } of SUITE)
     writeFileSync(join(work, 'suite', `${file.replaceAll('/', '-')}.test.mjs`), `import 'suite/${file}.test.js'\n`)
+  writeFileSync(join(work, 'suite/setup.mjs'), `export { setup } from 'suite/setup.js'\n`)
   writeFileSync(join(work, 'suite.config.mjs'), config())
 }
 
@@ -129,6 +130,7 @@ function config(): string {
   cacheDir: '/tmp/vite-' + process.getuid(),
   test: {
     include: ['suite/*.test.mjs'],
+    globalSetup: ['suite/setup.mjs'],
     testNamePattern: process.getuid() === 0 ? ${JSON.stringify(pattern('root'))} : ${JSON.stringify(pattern('user'))},
     pool: 'forks',
     maxWorkers: 2,
@@ -151,9 +153,10 @@ const BANNER = `import { createRequire as requireOf } from 'node:module'\nconst 
 
 async function bundleTests(checkout: string, directory: string): Promise<void> {
   await build({
-    entryPoints: Object.fromEntries(
-      SUITE.map(({ file }) => [`${file}.test`, join(checkout, 'test', `${file}.test.ts`)]),
-    ),
+    entryPoints: {
+      setup: join(checkout, 'test/vm/setup.ts'),
+      ...Object.fromEntries(SUITE.map(({ file }) => [`${file}.test`, join(checkout, 'test', `${file}.test.ts`)])),
+    },
     outdir: directory,
     bundle: true,
     splitting: true,
