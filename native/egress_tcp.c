@@ -124,6 +124,19 @@ static void dial_ready(struct watch *w, uint32_t events)
 	dial_tried(d, error ? -1 : 0, error);
 }
 
+/* A container may have as many dials as are still free (Choudhury and Hahne's dynamic threshold, for the buffers of switches): one alone has half of
+ * them, and however many it sends to what does not answer, the others have a place. */
+static bool has_share(struct in_addr container)
+{
+	unsigned own = 0, free_dials = MOST_DIALS - dial_count;
+	if (dial_count < free_dials)
+		return true;
+	for (unsigned i = 0; i < DIAL_BUCKETS; i++)
+		for (const struct dial *d = dials[i]; d; d = d->next)
+			own += d->container.s_addr == container.s_addr;
+	return own < free_dials;
+}
+
 void tcp_first_segment(const struct packet *p, bool to_host)
 {
 	struct dial *d = *dial_find(&p->tuple);
@@ -138,7 +151,9 @@ void tcp_first_segment(const struct packet *p, bool to_host)
 			egress_inject(d->segment, d->size);
 		return;
 	}
-	if (dial_count == MOST_DIALS || !(d = malloc(sizeof(*d))))
+	struct in_addr container = egress_container(&p->tuple.source);
+	/* Not told: whoever sends the segment again may find a place. */
+	if (!has_share(container) || !(d = malloc(sizeof(*d))))
 		return;
 	union address to = to_host ? (union address){.v4 = {.sin_family = AF_INET, .sin_port = htons(p->tuple.destination_port),
 		.sin_addr = {htonl(INADDR_LOOPBACK)}}} : socket_address(&p->tuple.destination, p->tuple.destination_port);
@@ -149,7 +164,7 @@ void tcp_first_segment(const struct packet *p, bool to_host)
 		return;
 	}
 	d->tuple = p->tuple;
-	d->container = egress_container(&p->tuple.source);
+	d->container = container;
 	d->watch = (struct watch){.fd = -1};
 	d->fd = fd;
 	d->to_host = to_host;

@@ -1046,6 +1046,34 @@ static void test_egress(struct net_slot *slot)
 	stop(udp_server);
 }
 
+/* Calls on what does not answer, more than there may be on their way at once, and does not wait. */
+static long busy_client(const void *argument)
+{
+	struct target t = *(const struct target *)argument;
+	for (int i = 0; i < 1100; i++) {
+		struct sockaddr_storage to;
+		t.port = 1 + i;
+		socklen_t size = address_of(&t, &to);
+		int fd = socket(t.family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		if (connect(fd, (struct sockaddr *)&to, size) == 0 || errno != EINPROGRESS)
+			return errno;
+		close(fd);
+		usleep(200);
+	}
+	return 0;
+}
+
+static void test_shares(struct net_slot *busy, struct net_slot *other)
+{
+	pid_t server = serve(outside_ns, echo_server, at("198.51.100.1", 7000));
+	struct target tcp = at("198.51.100.1", 7000), silent = at("198.51.100.9", 80);
+	expect_equal(run(net_slot_ns(busy), busy_client, &silent), 0);
+	expect_equal(run(net_slot_ns(other), echo_client, &tcp), 0);
+	egress_forget(net_slot_address(busy));
+	expect_equal(run(net_slot_ns(busy), echo_client, &tcp), 0);
+	stop(server);
+}
+
 static void test_between(struct net_slot *one, struct net_slot *other)
 {
 	pid_t server = serve(net_slot_ns(one), echo_server, at("0.0.0.0", 5432));
@@ -1838,9 +1866,10 @@ static void test_session(bool rooted)
 	test_between(one, other);
 	test_publish(one);
 	test_names(one);
-	if (facts.egress)
+	if (facts.egress) {
 		test_egress(other);
-	else
+		test_shares(other, one);
+	} else
 		printf("skipped: egress, see the warning\n");
 	test_networks(facts.egress);
 	test_v6(facts.egress);
