@@ -1,8 +1,7 @@
 /** Faults of a started container, for tests of what others make of them. Each ends when it is undone, or with the container. */
 
-import type { NetworkFaultRequest } from './backends/backend.js'
+import type { BackendFault } from './backends/backend.js'
 import { type Check, integer, number, optional, refuse, sparse } from './engine/launch/check.js'
-import { Overrides } from './engine/overrides.js'
 import type { RunningContainer } from './running-container.js'
 import type { StartedTestContainer } from './started-container.js'
 
@@ -53,10 +52,7 @@ export async function startNetworkFault(
     refuse('fault', undefined, 'expected loss, latency, jitter or bytesPerSecond', 'heal() ends the faults')
   }
   const other = peer === undefined ? {} : { peer: peer.getId() }
-  const key = peer?.getId() ?? ''
-  const faults = running.networkFaults.get(key) ?? new Overrides<NetworkFaultRequest>()
-  running.networkFaults.set(key, faults)
-  return keep(running, await faults.hold({ ...fault, ...other }, (which) => running.container.impair(which ?? other)))
+  return keep(running, await running.container.impair({ ...fault, ...other }))
 }
 
 /** Cuts a container off. Throws as the one before. */
@@ -70,13 +66,12 @@ export async function startCut(
 
 /** Makes its disk full. Throws NOT_SUPPORTED when its disk has no size of its own. */
 export async function startFullDisk(running: RunningContainer): Promise<StartedFault> {
-  return keep(running, await running.fullDisk.hold(true, (isFull) => running.container.fillDisk(isFull ?? false)))
+  return keep(running, await running.container.fillDisk())
 }
 
 /** Freezes its processes. */
 export async function startPause(running: RunningContainer): Promise<StartedFault> {
-  await running.container.pause()
-  return keep(running, () => running.container.unpause())
+  return keep(running, await running.container.pause())
 }
 
 /** Undoes all that were made, the latest first. Costs nothing where there are none. */
@@ -85,11 +80,11 @@ export async function undoFaults({ faults }: RunningContainer): Promise<void> {
 }
 
 /** The container remembers its faults. Once it is gone, so are they. */
-function keep(running: RunningContainer, end: () => Promise<void>): StartedFault {
+function keep(running: RunningContainer, made: BackendFault): StartedFault {
   let ending: Promise<void> | undefined
   const undo = () => {
     running.faults.delete(fault)
-    ending ??= running.stopping ? Promise.resolve() : end()
+    ending ??= running.stopping ? Promise.resolve() : made.undo()
     return ending
   }
   const fault = Object.freeze({ undo, [Symbol.asyncDispose]: undo })

@@ -1,10 +1,9 @@
 /** What the faces of one started container share: its backend's container, what is known of it, and how far its life is. */
 
 import { Readable } from 'node:stream'
-import type { Backend, BackendContainer, HealthCheck, Inspection, NetworkFaultRequest } from './backends/backend.js'
+import type { Backend, BackendContainer, HealthCheck, Inspection } from './backends/backend.js'
 import type { Definition } from './definition.js'
 import { MayflyError } from './engine/errors.js'
-import { Overrides } from './engine/overrides.js'
 import type { StartedFault } from './faults.js'
 import { firstMappedPort, mappedPort } from './ports.js'
 import type { Health, WaitTarget } from './wait/strategy.js'
@@ -32,9 +31,6 @@ export class RunningContainer {
   isEnding = false
   /** Those that were made and not undone. */
   readonly faults = new Set<StartedFault>()
-  /** What of its network is disturbed, by the peer's id ('' = everything), and whether its disk is full. */
-  readonly networkFaults = new Map<string, Overrides<NetworkFaultRequest>>()
-  readonly fullDisk = new Overrides<boolean>()
   /** Called, in this order, when it has been stopped. */
   readonly afterStop: (() => Promise<unknown>)[] = []
 

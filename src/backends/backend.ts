@@ -350,7 +350,13 @@ export interface KeepStateOptions {
   readonly signal?: AbortSignal
 }
 
-/** What happens to the packets of a container, in both directions; all 0 or absent: nothing any more. */
+/** What was done to a container for a while. */
+export interface BackendFault {
+  /** Ends it. May be called twice, and is quiet when the container is gone. */
+  undo(): Promise<void>
+}
+
+/** What happens to the packets of a container, in both directions. */
 export interface NetworkFaultRequest {
   /** Part that gets lost, 0 to 1. */
   readonly loss?: number
@@ -389,15 +395,15 @@ export interface BackendContainer {
   /** Sends a signal to its first process. */
   kill(signal: string | number): Promise<void>
   /** Freezes every process in it. */
-  pause(): Promise<void>
+  pause(): Promise<BackendFault>
   /** Lets it go on. */
   unpause(): Promise<void>
   /** Stops it and starts it again. */
   restart(options: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<void>
-  /** Disturbs its network instead of what disturbed the same packets. Quiet about ending what a container took with it. */
-  impair(fault: NetworkFaultRequest): Promise<void>
-  /** Its disk is full from now on, or has its size again. */
-  fillDisk(isFull: boolean): Promise<void>
+  /** Disturbs its network. Of several faults that concern the same packets the latest holds; when it is undone, the one before it does again. */
+  impair(fault: NetworkFaultRequest): Promise<BackendFault>
+  /** Its disk is full until all such faults are undone. */
+  fillDisk(): Promise<BackendFault>
   /** With force, running or not. May be called twice. */
   remove(options: { readonly force: boolean; readonly volumes: boolean }): Promise<void>
   /** What is known of it now. */

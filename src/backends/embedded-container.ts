@@ -2,10 +2,11 @@
 
 import type { Container } from '../engine/container.js'
 import type { Engine } from '../engine/engine.js'
-import type { Fault } from '../engine/faults.js'
+import { undoable } from '../engine/faults.js'
 import type { ContainerExit } from '../engine/life.js'
 import type {
   BackendContainer,
+  BackendFault,
   BackendLogOptions,
   BackendProcess,
   BackendState,
@@ -28,8 +29,6 @@ export class EmbeddedContainer implements BackendContainer {
   readonly #container: Container
   readonly #engine: Engine
   readonly #images: EmbeddedImages
-  /** By what they concern. Of each kind the latest that was asked for: others have been undone, or will be. */
-  readonly #faults = new Map<string, Promise<Fault | undefined>>()
 
   constructor(engine: Engine, container: Container, images: EmbeddedImages) {
     this.#engine = engine
@@ -59,8 +58,9 @@ export class EmbeddedContainer implements BackendContainer {
     return this.#container.kill(signal)
   }
 
-  pause(): Promise<void> {
-    return this.#container.pause()
+  async pause(): Promise<BackendFault> {
+    await this.#container.pause()
+    return undoable(() => this.#container.unpause())
   }
 
   unpause(): Promise<void> {
@@ -71,33 +71,16 @@ export class EmbeddedContainer implements BackendContainer {
     return orAborted(this.#container.restart(timeoutMs === undefined ? {} : { timeoutMs }), signal)
   }
 
-  async impair({ peer, latency, jitter, ...rest }: NetworkFaultRequest): Promise<void> {
-    const fault = {
+  impair({ latency, jitter, ...rest }: NetworkFaultRequest): Promise<BackendFault> {
+    return this.#container.impair({
       ...rest,
       ...(latency === undefined ? {} : { latencyMs: latency }),
       ...(jitter === undefined ? {} : { jitterMs: jitter }),
-    }
-    const isNone = Object.values(fault).every((value) => value === 0)
-    const whole = { ...fault, ...(peer === undefined ? {} : { peer }) }
-    await this.#replace(`network ${peer ?? ''}`, async () => (isNone ? undefined : this.#container.impair(whole)))
-  }
-
-  async fillDisk(isFull: boolean): Promise<void> {
-    await this.#replace('disk', async () => (isFull ? this.#container.fillDisk() : undefined))
-  }
-
-  /** Ends the fault that there was once there is the new one. Where that cannot be made, the old one stays. */
-  async #replace(kind: string, make: () => Promise<Fault | undefined>): Promise<void> {
-    const old = this.#faults.get(kind)
-    const made = make().then(async (fault) => {
-      await (await old)?.undo()
-      return fault
     })
-    this.#faults.set(
-      kind,
-      made.catch(() => old),
-    )
-    await made
+  }
+
+  fillDisk(): Promise<BackendFault> {
+    return this.#container.fillDisk()
   }
 
   remove({ force }: { readonly force: boolean; readonly volumes: boolean }): Promise<void> {

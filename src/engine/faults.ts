@@ -129,8 +129,8 @@ async function request({ session }: EngineContext, life: Life, verb: string, wor
   })
 }
 
-/** Whoever undoes what went with the container or with the engine has what was wanted. */
-function undoable(work: () => Promise<void>): Fault {
+/** A fault that this work ends, once. Whoever undoes what went with the container or with the engine has what was wanted. */
+export function undoable(work: () => Promise<void>): Fault {
   let undoing: Promise<void> | undefined
   const undo = () => {
     undoing ??= work().catch((error) => {

@@ -9,7 +9,7 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { createServer, type Server, type Socket } from 'node:net'
 import { serialize } from 'node:v8'
-import type { Backend, BackendContainer, BackendNetwork, BackendState } from '../backends/backend.js'
+import type { Backend, BackendContainer, BackendFault, BackendNetwork, BackendState } from '../backends/backend.js'
 import { setTimeout } from '../engine/clock.js'
 import { MayflyError } from '../engine/errors.js'
 import { type Call, unpackCall } from './call.js'
@@ -18,6 +18,7 @@ import { FrameSocket } from './frames.js'
 import { Programs } from './programs.js'
 import {
   type ContainerFacts,
+  FAULTS_OF_CONTAINER,
   type NetworkFacts,
   OF_CONTAINER,
   OF_NETWORK,
@@ -40,6 +41,7 @@ export class ContainerDesk {
   readonly #containers = new Map<string, BackendContainer>()
   readonly #networks = new Map<string, BackendNetwork>()
   readonly #states = new Map<string, BackendState>()
+  readonly #faults = new Map<string, BackendFault>()
   /** Ids of those that workers have made, and may end. */
   readonly #workers = new Set<string>()
   /** What is under way because somebody hung up, and the removals of containers among it. */
@@ -143,6 +145,11 @@ export class ContainerDesk {
       this.#states.delete(id)
       return state.remove()
     }
+    const fault = this.#faults.get(id)
+    if (fault && method === 'undo') {
+      this.#faults.delete(id)
+      return fault.undo()
+    }
     const network = this.#networks.get(id)
     const container = this.#containers.get(id)
     const isWorkers = this.#workers.has(id)
@@ -150,6 +157,8 @@ export class ContainerDesk {
     if (network && ofNetwork) return ofNetwork(network, turn)
     const ofContainer = own(this.#ofContainer, method) ?? (isWorkers ? own(this.#ofOwnContainer, method) : undefined)
     if (container && ofContainer) return ofContainer(container, turn)
+    const makeFault = own(FAULTS_OF_CONTAINER, method)
+    if (container && makeFault) return this.#keepFault(makeFault(container, turn), turn)
     const known = container ?? network
     if (known) throw refusal(known.name, method)
     throw new MayflyError('NO_SUCH_CONTAINER', `There is no "${id}" to ${method} any more`, { value: id })
@@ -161,6 +170,17 @@ export class ContainerDesk {
     write: (_container, { args: [id, bytes] }) => this.#programs.write(id!, bytes!),
     read: (_container, { args: [id, stream], signal }) => this.#programs.read(id!, stream!, signal),
     end: (_container, { args: [id] }) => this.#programs.kill(id!),
+  }
+
+  /** Resolves to its id. */
+  async #keepFault(made: Promise<BackendFault>, { whenLetGo }: Turn): Promise<string> {
+    const fault = await made
+    const id = randomBytes(16).toString('hex')
+    this.#faults.set(id, fault)
+    whenLetGo(async () => {
+      if (this.#faults.delete(id)) await fault.undo()
+    })
+    return id
   }
 
   readonly #ofOwnContainer: Readonly<Record<string, Work<BackendContainer>>> = {

@@ -6,6 +6,7 @@
 import type {
   Backend,
   BackendContainer,
+  BackendFault,
   BackendNetwork,
   BackendProcess,
   BackendState,
@@ -20,6 +21,7 @@ import type {
   WithSignal,
 } from '../backends/backend.js'
 import { currentBackend, leaveElsewhere, putElsewhere } from '../backends/current.js'
+import { undoable } from '../engine/faults.js'
 import { type Address, ask, type CallOptions, type Held, hold, stream } from './conversation.js'
 import { remoteProgram } from './programs.js'
 import { type ContainerFacts, type NetworkFacts, refusal, type StateReference } from './work.js'
@@ -51,11 +53,11 @@ function commonMethods(address: Address, { id, name }: ContainerFacts): Omit<Bac
     id,
     name,
     kill: async (signal) => void (await call('kill', [signal])),
-    pause: async () => void (await call('pause', [])),
+    pause: () => remoteFault(address, id, 'pause'),
     unpause: async () => void (await call('unpause', [])),
     restart: async ({ signal, ...rest }) => void (await call('restart', [rest], { signal })),
-    impair: async (fault) => void (await call('impair', [fault])),
-    fillDisk: async (isFull) => void (await call('fillDisk', [isFull])),
+    impair: (fault) => remoteFault(address, id, 'impair', [fault]),
+    fillDisk: () => remoteFault(address, id, 'fillDisk'),
     inspect: async () => (await call('inspect', [])) as Inspection,
     wait: async ({ signal } = {}) => (await call('wait', [], { signal })) as ExitFacts,
     stats: async () => (await call('stats', [])) as ResourceUsage,
@@ -75,6 +77,23 @@ function commonMethods(address: Address, { id, name }: ContainerFacts): Omit<Bac
     },
     listeningPorts: () => listening,
   }
+}
+
+/** It lasts until it is undone, or this process ends. */
+async function remoteFault(
+  address: Address,
+  id: string,
+  method: string,
+  args: readonly unknown[] = [],
+): Promise<BackendFault> {
+  const held = (await hold(address, { id, method, args })) as Held<string>
+  return undoable(async () => {
+    try {
+      await ask(address, { id: held.value, method: 'undo', args: [] })
+    } finally {
+      held.letGo()
+    }
+  })
 }
 
 /** A network of the owner's. */

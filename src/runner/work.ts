@@ -1,6 +1,6 @@
 /** What workers can have done in the owner's process: a function for each call, by its name. */
 
-import type { BackendContainer, BackendNetwork } from '../backends/backend.js'
+import type { BackendContainer, BackendFault, BackendNetwork } from '../backends/backend.js'
 import { MayflyError } from '../engine/errors.js'
 
 /** A container of a worker's, as it is told there. */
@@ -47,11 +47,8 @@ export const OF_NETWORK: Readonly<Record<string, Work<BackendNetwork>>> = {
 export const OF_CONTAINER: Readonly<Record<string, Work<BackendContainer>>> = {
   inspect: (container) => container.inspect(),
   stats: (container) => container.stats(),
-  pause: (container) => container.pause(),
   unpause: (container) => container.unpause(),
   kill: (container, { args: [signal] }) => container.kill(signal!),
-  impair: (container, { args: [fault] }) => container.impair(fault!),
-  fillDisk: (container, { args: [isFull] }) => container.fillDisk(isFull!),
   exec: (container, { args: [request], signal }) => container.exec(withSignal(request, signal)),
   restart: (container, { args: [options], signal }) => container.restart(withSignal(options, signal)),
   commit: (container, { args: [request], signal }) => container.commit(withSignal(request, signal)),
@@ -73,6 +70,15 @@ export const OF_CONTAINER: Readonly<Record<string, Work<BackendContainer>>> = {
   logs: (container, turn) => pieces(container.logs(withSignal(turn.args[0], turn.signal)), turn),
   copyOut: (container, turn) => pieces(container.copyOut(turn.args[0]!, { signal: turn.signal }), turn),
   copyIn: (container, { args: [path], body, signal }) => container.copyIn(path!, body(), { signal }),
+}
+
+/** What is done to any container for a while: until it is undone, or the caller is gone. */
+export const FAULTS_OF_CONTAINER: Readonly<
+  Record<string, (container: BackendContainer, turn: Turn) => Promise<BackendFault>>
+> = {
+  pause: (container) => container.pause(),
+  impair: (container, { args: [fault] }) => container.impair(fault!),
+  fillDisk: (container) => container.fillDisk(),
 }
 
 /** What only whoever has made it may do. */

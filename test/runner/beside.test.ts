@@ -57,6 +57,9 @@ describe.skipIf(why)('a container beside shared ones', () => {
   const running = () => opened.engine.containers().map(({ name }) => name)
   const beside = (name: string) =>
     new GenericContainer(IMAGE).withName(name).withCommand(FOREVER).withNetwork(network).withWaitStrategy(isUp())
+  /** Within a second. */
+  const reaches = async (container: StartedTestContainer) =>
+    (await container.exec(['busybox', 'timeout', '1', 'wget', '-qO-', 'http://db/'])).stdout === 'data\n'
   const fetchIn = async (container: StartedTestContainer, host: string) =>
     (await container.exec(['wget', '-qO-', `http://${host}/`])).output
 
@@ -163,7 +166,7 @@ describe.skipIf(why)('a container beside shared ones', () => {
     expect(await app.readFile('/tmp/big')).toHaveLength(3_000_000)
     expect((await app.stats()).memoryBytes === undefined).toBe(false)
     await using cut = await app.cutOff({ from: db })
-    expect((await app.exec(['wget', '-T', '1', '-qO-', 'http://db/'])).exitCode).not.toBe(0)
+    expect(await reaches(app)).toBe(false)
     await cut.undo()
     expect(await fetchIn(app, 'db')).toBe('data\n')
     await app.restart()
@@ -332,5 +335,22 @@ describe.skipIf(why)('a container beside shared ones', () => {
       field: 'network',
     })
     await local.stop()
+  })
+
+  test('reaches a shared one again when the last of the workers that cut it off has undone that', async () => {
+    await using app = await beside('asker').start()
+    // From here on what is started on the network is started by this one.
+    const { db: dbOfAnother } = rebuild(sharedMembersOf(set), shared.told) as unknown as { db: StartedTestContainer }
+    const first = await db.cutOff()
+    const second = await dbOfAnother.cutOff()
+    await first.undo()
+    expect(await reaches(app)).toBe(false)
+    await second.undo()
+    await second.undo()
+    expect(await reaches(app)).toBe(true)
+    await db.pause()
+    expect(await dbOfAnother.state()).toBe('paused')
+    await db.heal()
+    expect(await dbOfAnother.state()).toBe('running')
   })
 })

@@ -28,14 +28,15 @@ const MANY = 8
 const files = (door: 'vitest' | 'jest', kind: Kind) => {
   const main = kind === 'esm' ? 'export default ' : 'module.exports = '
   const head = [
-    load(kind, '{ appendFileSync, existsSync, writeFileSync }', 'node:fs'),
+    load(kind, '{ appendFileSync, existsSync, readFileSync, writeFileSync }', 'node:fs'),
     load(kind, '{ GenericContainer, Network }', 'mayfly'),
     load(kind, '{ shareContainers }', `mayfly/${door}`),
     `
 const serves = (text) => new GenericContainer('${IMAGE}')
   .withCommand(['sh', '-c', 'mkdir -p /www && echo ' + text + ' > /www/index.html && exec httpd -f -p 80 -h /www'])
   .withExposedPorts(80)
-const fetchIn = async (container, name) => (await container.exec(['wget', '-qO-', 'http://' + name + '/'])).stdout
+const fetchIn = async (container, name, ...first) =>
+  (await container.exec([...first, 'wget', '-qO-', 'http://' + name + '/'])).stdout
 const isThere = async (container, name) => (await container.exec(['busybox', 'nslookup', name])).exitCode === 0
 const note = (line) => appendFileSync(process.env.NOTES, line + '\\n')
 const until = async (what, isSo) => {
@@ -85,7 +86,8 @@ const network = new Network()
 const db = serves('data').withNetwork(network, { aliases: ['db'] }).withHooks({
   started: (container) => { globalThis.database = container },
 })
-${main}shareContainers({ network, db })
+const spare = serves('spare').withNetwork(network, { aliases: ['spare'] })
+${main}shareContainers({ network, db, spare })
 `,
     'setup.js': `${head}${load(kind, 'shared', './shared.js')}
 export default async (project) => {
@@ -113,6 +115,10 @@ test('forgets', async () => {
 test('dies', async () => {
   await serves('victim').withNetwork(shared.inject().network, { aliases: ['victim'] }).start()
   await until('told to die', () => existsSync(process.env.NOTES + '.die'))
+  const { spare } = shared.inject()
+  await spare.cutOff()
+  await spare.pause()
+  note(await spare.state())
   process.kill(process.pid, 'SIGKILL')
   await new Promise(() => {})
 }, 100_000)
@@ -127,6 +133,8 @@ test('survives', async () => {
   await until('the victim is gone', async () => !(await isThere(db, 'victim')))
   note('gone in ' + (Date.now() - begin))
   expect(await fetchIn(mine, 'db')).toBe('data\\n')
+  await until('the other worker has cut it off', () => readFileSync(process.env.NOTES, 'utf8').includes('paused'))
+  await until('the spare one answers', async () => (await fetchIn(mine, 'spare', 'busybox', 'timeout', '1')) === 'spare\\n')
   const another = await serves('another').withNetwork(network).start()
   expect(await fetchIn(another, 'mine')).toBe('mine\\n')
   await another.stop()
