@@ -1,11 +1,11 @@
 // `npm test`: everything that must hold, in one command, and the count of it on the last line.
 //
 //   1. the build, so that what is tested is what is in the tree
-//   2. native tests, plain and under the sanitizers (native/Makefile)
+//   2. native tests, plain and under the sanitizers, and a few seconds of each fuzzer (native/Makefile)
 //   3. the kernel that is installed here, in a virtual machine with control groups of version 2: a suite as root and as an ordinary user
-//   4. type check, formatter and linter
-//   5. Vitest: real containers, as root and as an ordinary user
-//   6. the engine's tests once more, with the native program under the sanitizers
+//   4. the engine's tests, with the native program under the sanitizers
+//   5. type check, formatter and linter
+//   6. Vitest: real containers, as root and as an ordinary user
 //
 // A step that fails does not stop the others. Arguments go to Vitest: `npm test -- test/cli`.
 import { spawn } from 'node:child_process'
@@ -68,22 +68,6 @@ async function native() {
   if (code !== 0 && counts.failed === 0) total.failed++
 }
 
-/** A few seconds from the seeds, to find what has just been broken; longer runs are `make -C native fuzz FUZZ_SECONDS=…`. */
-async function fuzz() {
-  let isSkipped = false
-  const code = await run(
-    'fuzzers',
-    'make',
-    ['--no-print-directory', '-s', '-C', 'native', 'fuzz', 'FUZZ_SECONDS=5'],
-    (line) => {
-      isSkipped ||= line.startsWith('skipped')
-    },
-  )
-  const verdict = isSkipped ? 'skipped' : code === 0 ? 'passed' : 'failed'
-  if (verdict === 'failed') console.log('failed: fuzzers')
-  total[verdict]++
-}
-
 /** In a virtual machine with control groups of version 2 only; `npm run kernels` has more kernels. */
 async function kernels() {
   rmSync(RESULTS, { force: true })
@@ -123,10 +107,12 @@ async function vitest() {
 
 await check('build', process.execPath, ['scripts/build.mjs'])
 await native()
-await fuzz()
-await kernels()
+// The machine waits more than it computes.
+await Promise.all([
+  kernels(),
+  check('type check', process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '-p', 'tsconfig.json']),
+])
 await check('containers on the sanitized warden', process.execPath, ['scripts/test-sanitized.mjs'])
-await check('type check', process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit', '-p', 'tsconfig.json'])
 await check('format and lint', process.execPath, ['node_modules/@biomejs/biome/bin/biome', 'check', '.'])
 await vitest()
 
