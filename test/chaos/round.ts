@@ -97,13 +97,16 @@ function isHangOfNode({ facts }: Witness, torments: readonly Torment[]): boolean
   return facts.length === 0 && torments.some(({ kind }) => kind === 'few processes')
 }
 
+/** What a thread of the workload reads at once: two deeds, each of which may start fifteen containers. */
+const READS_OF_THREAD = 2 * 15
+
 /**
- * A worker thread that is ended while node opens a file for it leaves that open, in every version and whoever asked for it: of a hundred threads that do nothing
- * but `open` and `close`, half leave a descriptor. So many can be on their way at a time as node has threads for it.
+ * A worker thread that is ended while node opens a file for it leaves that open, in every version and whoever asked for it: of forty threads that do nothing but
+ * `readFile`, twenty or sixty times at once, some leave twenty or sixty descriptors.
  */
 function withoutThreads(left: readonly string[], threads: number): readonly string[] {
   const files = left.filter((link) => link.startsWith('/'))
-  return files.length <= threads * 4 ? left.filter((link) => !link.startsWith('/')) : left
+  return files.length <= threads * READS_OF_THREAD ? left.filter((link) => !link.startsWith('/')) : left
 }
 
 /** Nobody is left then who could remove the control groups and the directory of a session before the next one. */
