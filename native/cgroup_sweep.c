@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "cgroup_internal.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <stdio.h>
@@ -29,12 +30,18 @@ static void sweep_one(char *path)
 	if (strncmp(name, CGROUP_PREFIX, strlen(CGROUP_PREFIX)) || !strcmp(name, CGROUP_CALLERS))
 		return;
 	*slash = '\0';
-	int parent = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (parent < 0)
-		return;
-	if (is_cgroup_directory(parent))
-		cgroup_tree_remove(parent, name, 2000);
-	close(parent);
+	/* What fails for a moment is tried again: with the session's directory goes the last that knows of the group. */
+	for (int tries = 0; tries < 16; tries++) {
+		int parent = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (parent < 0 && errno == ENOENT)
+			return;
+		if (parent < 0)
+			continue;
+		int left = is_cgroup_directory(parent) ? cgroup_tree_remove(parent, name, 2000) : 0, error = errno;
+		close(parent);
+		if (!left || error == EBUSY)
+			return;
+	}
 }
 
 void cgroup_sweep(int record_fd)
