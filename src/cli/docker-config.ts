@@ -2,10 +2,10 @@
  * Credentials in docker's configuration ($DOCKER_CONFIG/config.json, else ~/.docker/config.json): in the file itself, as base64, or in
  * the credential helper that the file names. What else is in the file stays.
  */
-import { spawn } from 'node:child_process'
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { spawnChild } from '../engine/child.js'
 import { DOCKER_HUB } from '../engine/image/reference.js'
 import { UsageError } from './usage-error.js'
 
@@ -94,7 +94,7 @@ async function write(path: string, configuration: Configuration): Promise<void> 
 function callHelper(name: string, verb: 'store' | 'erase', input: string): Promise<void> {
   const program = `docker-credential-${name}`
   return new Promise((resolve, reject) => {
-    const child = spawn(program, [verb], { stdio: ['pipe', 'ignore', 'ignore'], timeout: HELPER_TIMEOUT_MS })
+    const child = spawnChild(program, [verb], { stdio: ['pipe', 'ignore', 'ignore'], timeout: HELPER_TIMEOUT_MS })
     child.stdin.on('error', () => {}) // it may have enough
     child.stdin.end(input)
     child.once('error', (error) => reject(new Error(`Cannot call ${program}: ${error.message}`)))

@@ -6,12 +6,13 @@
  * connection keeps node alive; only an outstanding request does.
  */
 
-import { type ChildProcess, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Bulk, type BulkHandler } from './bulk.js'
+import { spawnChild } from './child.js'
 import { clearTimeout, nextTick, setImmediate, setTimeout } from './clock.js'
 import { MayflyError } from './errors.js'
 import { signalName } from './signals.js'
@@ -104,18 +105,13 @@ export class Session {
       `network=${options.network ? 1 : 0}`,
       `resolvers=${hostResolvers().join(',')}`,
     ]
-    this.#child = spawn(options.program, words, {
+    this.#child = spawnChild(options.program, words, {
       cwd: '/',
       detached: true, // a session of its own: Ctrl-C goes to node alone, and the warden follows when node goes
       env: wardenEnvironment(),
       stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
     })
     const stderr = this.#child.stderr as Socket
-    if (!stderr) {
-      // Node makes no stdio at all then, and tells of it later.
-      this.#child.on('error', () => {})
-      throw unavailable(`Cannot start ${options.program}: this process has too many files open (EMFILE)`)
-    }
     this.#stderrPipe = stderr
     stderr.setEncoding('utf8')
     stderr.on('data', (text: string) => {

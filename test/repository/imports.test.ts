@@ -9,7 +9,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 
 /** Later stages may import earlier ones, never the other way round. The first pattern that fits decides. */
 const STAGES: readonly (readonly [pattern: RegExp, stage: string])[] = [
-  [/^src\/engine\/(errors|options|clock|signals)\.ts$/, 'words'],
+  [/^src\/engine\/(errors|options|clock|signals|descriptors)\.ts$/, 'words'],
   [/^src\/engine\/image\//, 'image'],
   [/^src\/engine\/launch\//, 'launch'],
   [/^src\/engine\/(engine|doctor|images|container|run|snapshot)\.ts$|^src\/engine\/doctor\//, 'engine'],

@@ -1,9 +1,10 @@
 /** The program that installs a distribution: looked up, run in a process group of its own, and ended with all that it has started. */
 
-import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import type { ChildProcessByStdio } from 'node:child_process'
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import type { Readable } from 'node:stream'
+import { spawnChild } from '../child.js'
 import { MayflyError } from '../errors.js'
 import { type ProgressListener, tell } from '../registry/progress.js'
 import type { Release } from './distribution.js'
@@ -24,7 +25,7 @@ export interface Run {
 /** What the command writes. Ends when the program has ended well; throws BOOTSTRAP_FAILED when it has not. */
 export async function* output(command: readonly string[], run: Run): AsyncGenerator<Uint8Array, void, undefined> {
   const { tool, release, script, onProgress, signal } = run
-  const child = spawn(command[0]!, command.slice(1), {
+  const child = spawnChild(command[0]!, command.slice(1), {
     detached: true, // a process group of its own, which can be ended as a whole
     env: {
       ...process.env,
@@ -112,7 +113,7 @@ async function proxy(): Promise<NodeJS.ProcessEnv> {
 
 function aptSetting(name: string): Promise<string> {
   return new Promise((resolve) => {
-    const child = spawn('apt-config', ['shell', 'VALUE', name], {
+    const child = spawnChild('apt-config', ['shell', 'VALUE', name], {
       stdio: ['ignore', 'pipe', 'ignore'],
       timeout: 10_000,
     })

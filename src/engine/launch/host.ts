@@ -3,6 +3,7 @@
 import { existsSync, lstatSync, readdirSync, readFileSync, type Stats, statSync } from 'node:fs'
 import { hostname, release } from 'node:os'
 import { join } from 'node:path'
+import { isOutOfDescriptors, outOfDescriptors } from '../descriptors.js'
 import { MayflyError } from '../errors.js'
 import type { HostDevice, HostFacts } from './facts.js'
 
@@ -32,7 +33,8 @@ export function readHost(): HostFacts {
 function read(path: string): string {
   try {
     return readFileSync(path, 'utf8')
-  } catch {
+  } catch (error) {
+    if (isOutOfDescriptors(error)) throw outOfDescriptors(`Cannot read ${path}`)
     return '' // missing or not ours to read: the fact is then not known
   }
 }

@@ -1,6 +1,6 @@
 /** Programs named docker-credential-<name>, which keep credentials in a keychain, a password store or a cloud's login. */
 
-import { spawn } from 'node:child_process'
+import { spawnChild } from '../child.js'
 import { clearTimeout, setTimeout } from '../clock.js'
 import { MayflyError } from '../errors.js'
 
@@ -57,7 +57,7 @@ function runHelper(
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted()
     // A group of its own, so that a script's children end with it and hold no pipe open.
-    const child = spawn(program, ['get'], { stdio: ['pipe', 'pipe', 'ignore'], detached: true })
+    const child = spawnChild(program, ['get'], { stdio: ['pipe', 'pipe', 'ignore'], detached: true })
     let output = ''
     let failure: unknown
     const kill = (error: unknown) => {
