@@ -97,8 +97,8 @@ function isHangOfNode({ facts }: Witness, torments: readonly Torment[]): boolean
   return facts.length === 0 && torments.some(({ kind }) => kind === 'few processes')
 }
 
-/** What a thread of the workload reads at once: two deeds, each of which may start fifteen containers. */
-const READS_OF_THREAD = 2 * 15
+/** As many as node has threads for it. What is read often, and by many at once, is read without them. */
+const FILES_OF_THREAD = 4
 
 /**
  * A worker thread that is ended while node opens a file for it leaves that open, in every version and whoever asked for it: of forty threads that do nothing but
@@ -106,7 +106,7 @@ const READS_OF_THREAD = 2 * 15
  */
 function withoutThreads(left: readonly string[], threads: number): readonly string[] {
   const files = left.filter((link) => link.startsWith('/'))
-  return files.length <= threads * READS_OF_THREAD ? left.filter((link) => !link.startsWith('/')) : left
+  return files.length <= threads * FILES_OF_THREAD ? left.filter((link) => !link.startsWith('/')) : left
 }
 
 /** Nobody is left then who could remove the control groups and the directory of a session before the next one. */

@@ -6,7 +6,7 @@
  */
 
 import { createHash, type Hash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { closeSync, createReadStream, fstatSync, openSync, readFileSync } from 'node:fs'
 import { type FileHandle, lstat, open, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -59,29 +59,13 @@ export class Blobs {
 
   /**
    * The bytes, which are what the digest says. Throws BLOB_NOT_FOUND, and BLOB_DAMAGED when they are something else; it is then
-   * removed, and not there the next time. IMAGE_INVALID when there are more than `maxBytes`.
+   * removed, and not there the next time. IMAGE_INVALID when there are more than `maxBytes`. Read at once, as {@link readSmallFile} does: these are documents.
    */
   async read(digest: string, maxBytes: number): Promise<Buffer> {
-    const file = await this.#file(digest)
-    try {
-      const before = await file.stat()
-      if (before.size > maxBytes) {
-        throw new MayflyError(
-          'IMAGE_INVALID',
-          `Blob ${digest} has ${before.size} bytes; at most ${maxBytes} are read`,
-          {
-            digest,
-            path: this.path(digest),
-          },
-        )
-      }
-      const bytes = await file.readFile()
-      const found = digestOfBytes(bytes, splitDigest(digest).algorithm)
-      if (found !== digest) throw await this.#refuse(digest, before.ino, `its content has the digest ${found}`)
-      return bytes
-    } finally {
-      await file.close()
-    }
+    const { bytes, ino } = this.#readNow(digest, maxBytes)
+    const found = digestOfBytes(bytes, splitDigest(digest).algorithm)
+    if (found !== digest) throw await this.#refuse(digest, ino, `its content has the digest ${found}`)
+    return bytes
   }
 
   /**
@@ -93,7 +77,9 @@ export class Blobs {
   }
 
   async *#checked(digest: string): AsyncGenerator<Buffer> {
-    const file = await this.#file(digest)
+    const file = await open(this.path(digest)).catch((error) => {
+      throw this.#unlessAbsent(digest, error)
+    })
     try {
       const { ino } = await file.stat()
       const hash = createHash(splitDigest(digest).algorithm)
@@ -145,14 +131,26 @@ export class Blobs {
     return all
   }
 
-  async #file(digest: string): Promise<FileHandle> {
+  #readNow(digest: string, maxBytes: number): { readonly bytes: Buffer; readonly ino: number } {
     const path = this.path(digest)
+    let file: number | undefined
     try {
-      return await open(path)
+      file = openSync(path, 'r')
+      const { size, ino } = fstatSync(file)
+      if (size <= maxBytes) return { bytes: readFileSync(file), ino }
+      const message = `Blob ${digest} has ${size} bytes; at most ${maxBytes} are read`
+      throw new MayflyError('IMAGE_INVALID', message, { digest, path })
     } catch (error) {
-      if (!isAbsent(error)) throw error
-      throw new MayflyError('BLOB_NOT_FOUND', `Blob ${digest} is not in the store`, { digest, path }, { cause: error })
+      throw this.#unlessAbsent(digest, error)
+    } finally {
+      if (file !== undefined) closeSync(file)
     }
+  }
+
+  #unlessAbsent(digest: string, error: unknown): unknown {
+    if (!isAbsent(error)) return error
+    const facts = { digest, path: this.path(digest) }
+    return new MayflyError('BLOB_NOT_FOUND', `Blob ${digest} is not in the store`, facts, { cause: error })
   }
 
   /** Removes what is damaged, unless somebody has put a good one in its place meanwhile. */

@@ -110,7 +110,7 @@ export class Images {
       }
       if (image.durable ?? true) await this.#layers.flush(chainIds(diffIds), signal)
       await this.#blobs.put(image.config)
-      const known = await this.#record(id)
+      const known = this.#record(id)
       const manifest = image.manifest ? (await this.#blobs.put(image.manifest)).digest : known?.manifest
       const record: ImageRecord = {
         ...(manifest === undefined ? {} : { manifest }),
@@ -140,7 +140,7 @@ export class Images {
 
   /** The id that a name has at this moment, without looking at the image: for starts, which must not wait. */
   idNow(reference: ImageReference): string | undefined {
-    return this.#references.getNow(reference)
+    return this.#references.get(reference)
   }
 
   /** All images, the newest first. */
@@ -175,7 +175,7 @@ export class Images {
   async tag(id: string, reference: string): Promise<void> {
     const parsed = parseReference(reference)
     await this.#writing.run(undefined, async () => {
-      if (!(await this.#record(id))) throw imageNotFound(id)
+      if (!this.#record(id)) throw imageNotFound(id)
       await this.#references.set(parsed, id)
     })
   }
@@ -183,7 +183,7 @@ export class Images {
   /** Takes a name away; the image stays. Returns whether there was one. */
   async untag(reference: string): Promise<boolean> {
     const parsed = parseReference(reference)
-    const id = await this.#references.get(parsed)
+    const id = this.#references.get(parsed)
     await this.#references.remove(parsed)
     return id !== undefined
   }
@@ -236,7 +236,7 @@ export class Images {
     } catch (error) {
       if (prefix === undefined) throw error
     }
-    const named = reference && ((await this.#references.get(reference)) ?? (await this.#byManifest(reference)))
+    const named = reference && (this.#references.get(reference) ?? this.#byManifest(reference))
     if (named !== undefined || prefix === undefined) return named
     const ids = (await this.ids()).filter((id) => id.startsWith(`sha256:${prefix}`))
     if (ids.length > 1) {
@@ -255,17 +255,17 @@ export class Images {
   }
 
   /** `app@sha256:…` also means the image built here whose manifest has that digest, if it is called `app` at all. */
-  async #byManifest({ registry, repository, digest }: ImageReference): Promise<string | undefined> {
+  #byManifest({ registry, repository, digest }: ImageReference): string | undefined {
     if (digest === undefined) return undefined
     for (const { reference, id } of this.#references.all()) {
       if (reference.registry !== registry || reference.repository !== repository) continue
-      if (id === digest || (await this.#record(id))?.manifest === digest) return id
+      if (id === digest || this.#record(id)?.manifest === digest) return id
     }
     return undefined
   }
 
   async #load(id: string, options: FindOptions, names: () => NamedImage[]): Promise<StoredImage | undefined> {
-    const record = await this.#record(id)
+    const record = this.#record(id)
     if (!record) return undefined
     let config: ImageConfig
     try {
@@ -311,10 +311,10 @@ export class Images {
     return join(this.#disk.home, 'images', `${splitDigest(id).hex}.json`)
   }
 
-  async #record(id: string): Promise<ImageRecord | undefined> {
+  #record(id: string): ImageRecord | undefined {
     if (!isDigest(id) || !id.startsWith('sha256:')) return undefined
     const path = this.#recordPath(id)
-    const text = await readSmallFile(path)
+    const text = readSmallFile(path)
     if (text === undefined) return undefined
     const record = parseJson(text)
     if (record && isRecord(record)) return record

@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { MayflyError } from '../errors.js'
 import { isDigest, splitDigest } from '../image/digest.js'
 import { chainId as chainIdOf, chainIds, type Descriptor } from '../image/manifest.js'
-import { isAbsent, parseJson, readNow, type StoreDisk, writeError } from './disk.js'
+import { isAbsent, parseJson, readSmallFile, type StoreDisk, writeError } from './disk.js'
 import { digestLayer, unpackLayer } from './layer-archive.js'
 import { alone, clearPlace, layerDamage, removeDirectory } from './layer-place.js'
 import { Once } from './once.js'
@@ -238,7 +238,7 @@ export class Layers {
    */
   #marker(chainId: string): Marker | undefined {
     const directory = this.directory(chainId)
-    const text = readNow(join(directory, MARKER))
+    const text = readSmallFile(join(directory, MARKER))
     if (text === undefined) {
       const exists = lstatSync(directory, { throwIfNoEntry: false })
       if (exists) this.#damaged(chainId, `it has no ${MARKER}`)

@@ -13,7 +13,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, lstatSync, utimesSync } from 'node:fs'
 import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { isAbsent, parseJson, readNow, type StoreDisk, writeError } from './disk.js'
+import { isAbsent, parseJson, readSmallFile, type StoreDisk, writeError } from './disk.js'
 import { alone, aloneAtOnce, clearPlace, removeDirectory } from './layer-place.js'
 import { bootId } from './layers.js'
 import { type Lock, takeLock, tryLock } from './lock.js'
@@ -176,7 +176,7 @@ export class PreparedStates {
 
   #read(name: string): PreparedState | undefined {
     const directory = this.#directory(name)
-    const marker = parseJson(readNow(join(directory, MARKER)))
+    const marker = parseJson(readSmallFile(join(directory, MARKER)))
     if (!marker || marker.boot !== bootId() || !Array.isArray(marker.below)) return undefined
     const sizeBytes = marker.sizeBytes as number
     if (!Number.isSafeInteger(sizeBytes)) return undefined

@@ -29,7 +29,7 @@ export class TarTrees {
   /** The tree, or undefined when it is not there or not whole; damage is told. */
   async get(hex: string): Promise<TarTree | undefined> {
     const directory = this.#directory(hex)
-    const marker = parseJson(await readSmallFile(join(directory, MARKER)))
+    const marker = parseJson(readSmallFile(join(directory, MARKER)))
     const tree = join(directory, TREE)
     const found = await lstat(tree).catch(() => undefined)
     if (marker?.tar === hex && Number.isSafeInteger(marker.sizeBytes) && found?.isDirectory()) {
