@@ -25,8 +25,9 @@ int cgroup_open(int session_dir_fd, const char *session_id, char *facts, size_t 
 /* Removes every group of the session; kills what is left inside. Every struct cgroup is removed before, or never used
  * again. */
 void cgroup_close(void);
-/* Kills and removes what a dead session left, by its record; nothing for -1. Must not touch anything not named mayfly-*. */
-void cgroup_sweep(int record_fd);
+/* Kills and removes what a dead session left, by its record; nothing for -1. Must not touch anything not named mayfly-*. False if something
+ * is there still, or if that cannot be told: the record must stay, so that it can be tried again. */
+bool cgroup_sweep(int record_fd);
 
 struct cgroup_limit { const char *key, *value; };     /* the `limit` pairs of PROTOCOL.md */
 struct cgroup;

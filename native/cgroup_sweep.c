@@ -20,47 +20,47 @@ static bool is_cgroup_directory(int fd)
 
 /* path is <own group>/mayfly-<session>. The file is ours, but a damaged one must not make us kill and remove
  * elsewhere: the last part has our prefix and is not the callers' group, and what holds it is on a cgroup file
- * system. */
-static void sweep_one(char *path)
+ * system. False if the group is there still. */
+static bool sweep_one(char *path)
 {
 	char *slash = strrchr(path, '/');
 	if (path[0] != '/' || !slash || slash == path || strstr(path, "/../"))
-		return;
+		return true;
 	const char *name = slash + 1;
 	if (strncmp(name, CGROUP_PREFIX, strlen(CGROUP_PREFIX)) || !strcmp(name, CGROUP_CALLERS))
-		return;
+		return true;
 	*slash = '\0';
-	/* What fails for a moment is tried again: with the session's directory goes the last that knows of the group. */
-	for (int tries = 0; tries < 16; tries++) {
-		int parent = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (parent < 0 && errno == ENOENT)
-			return;
-		if (parent < 0)
-			continue;
-		int left = is_cgroup_directory(parent) ? cgroup_tree_remove(parent, name, 2000) : 0, error = errno;
-		close(parent);
-		if (!left || error == EBUSY)
-			return;
-	}
+	int parent = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (parent < 0)
+		return errno == ENOENT;
+	/* Looked for first: one that is not there may be refused in another way than ENOENT, such as on a read-only file system. */
+	bool gone = (faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT) || !is_cgroup_directory(parent) ||
+		cgroup_tree_remove(parent, name, 2000) == 0;
+	close(parent);
+	return gone;
 }
 
-void cgroup_sweep(int record_fd)
+bool cgroup_sweep(int record_fd)
 {
-	int fd = record_fd < 0 ? -1 : fcntl(record_fd, F_DUPFD_CLOEXEC, 3);
+	if (record_fd < 0)
+		return true;
+	int fd = fcntl(record_fd, F_DUPFD_CLOEXEC, 3);
 	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
 	if (!file) {
 		if (fd >= 0)
 			close(fd);
-		return;
+		return false;
 	}
 	rewind(file);
 	char *line = NULL;
 	size_t size = 0;
-	ssize_t length;
-	while ((length = getline(&line, &size, file)) > 0) {
+	bool gone = true;
+	while (getline(&line, &size, file) > 0) {
 		line[strcspn(line, "\n")] = '\0';
-		sweep_one(line);
+		gone &= sweep_one(line);
 	}
+	gone &= !ferror(file);
 	free(line);
 	fclose(file);
+	return gone;
 }

@@ -34,6 +34,7 @@
 #include "cgroup.h"
 #include "idmap.h"
 #include "json.h"
+#include "loop.h"
 #include "pass.h"
 #include "probe.h"
 #include "scratch.h"
@@ -48,7 +49,7 @@
 #define MAYFLY_SELF "/proc/self/exe" /* what is PID 1 of containers that want one; a sanitized build needs libraries they do not have */
 #endif
 
-enum { CONTROL_FD = 3, SOCKET_PATH_MAX = 107, YOUNG_SECONDS = 60 };
+enum { CONTROL_FD = 3, SOCKET_PATH_MAX = 107, YOUNG_SECONDS = 60, END_SECONDS = 5 };
 
 static struct {
 	const char *home, *id, *resolvers;
@@ -195,21 +196,44 @@ static int open_session(int *bulk, struct fault *f)
 
 /* -- what dead sessions left -------------------------------------------------------------------------------------------- */
 
-/* False if something is left. */
+/* False if something is left. Groups come first: with the directory goes the last that knows of them. */
 static bool remove_session(const char *name, int groups_fd)
 {
 	/* Files of other ids can be removed only inside the user namespace that knows them. */
-	cgroup_sweep(groups_fd);
-	return remove_tree(at.sessions_fd, name, 0) == 0;
+	return cgroup_sweep(groups_fd) && remove_tree(at.sessions_fd, name, 0) == 0;
 }
 
 /* Our own, once the warden is gone. Two may still be writing into it: processes in the host's PID namespace, which die only now, and
- * node, which may be in the middle of a file for the store and hears of the end at its own time. */
+ * node, which may be in the middle of a file for the store and hears of the end at its own time. What stays is the next session's. */
 static void end_session(void)
 {
 	const struct timespec pause = {.tv_nsec = 20000000};
-	for (int tries = 0; tries < 250 && (spawn_living() || !remove_session(at.id, at.groups_fd)); tries++)
+	const uint64_t until = now_ns() + END_SECONDS * 1000000000ull;
+	while ((spawn_living() || !remove_session(at.id, at.groups_fd)) && now_ns() < until)
 		nanosleep(&pause, NULL);
+}
+
+/* A young one is being made and nobody touches it: whoever tried its lock would hold it for a moment, just when its maker wants it. An old
+ * one's maker died before it had its name. */
+static bool is_being_made(const char *name, int fd)
+{
+	struct stat st;
+	return name[0] == '.' && (fstat(fd, &st) < 0 || time(NULL) - st.st_mtime <= YOUNG_SECONDS);
+}
+
+/* Nothing while the session lives. One without a lock was being removed by somebody who died of it. */
+static void sweep_session(const char *name, int fd)
+{
+	int lock = openat(fd, "lock", O_RDWR | O_CLOEXEC);
+	if (lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0 : errno == ENOENT) {
+		int groups = openat(fd, CGROUP_RECORD, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		if (groups >= 0 || errno == ENOENT)
+			remove_session(name, groups);
+		if (groups >= 0)
+			close(groups);
+	}
+	if (lock >= 0)
+		close(lock);
 }
 
 static void sweep(void)
@@ -219,28 +243,13 @@ static void sweep(void)
 	struct dirent *entry;
 	while (dir && (entry = readdir(dir))) {
 		const char *name = entry->d_name;
-		bool young = name[0] == '.';
-		if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name + young, at.id))
+		if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name + (name[0] == '.'), at.id))
 			continue;
 		int fd = openat(at.sessions_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		struct stat st;
-		/* A young one is being made and nobody touches it: whoever tried its lock would hold it for a moment, just when its maker
-		 * wants it. An old one's maker died before it had its name. */
-		if (fd < 0 || fstat(fd, &st) < 0 || (young && time(NULL) - st.st_mtime <= YOUNG_SECONDS)) {
-			if (fd >= 0)
-				close(fd);
+		if (fd < 0)
 			continue;
-		}
-		/* One without a lock was being removed by somebody who died of it. */
-		int lock = openat(fd, "lock", O_RDWR | O_CLOEXEC);
-		if (lock >= 0 ? flock(lock, LOCK_EX | LOCK_NB) == 0 : errno == ENOENT) {
-			int groups = openat(fd, CGROUP_RECORD, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-			remove_session(name, groups);
-			if (groups >= 0)
-				close(groups);
-		}
-		if (lock >= 0)
-			close(lock);
+		if (!is_being_made(name, fd))
+			sweep_session(name, fd);
 		close(fd);
 	}
 	if (dir)

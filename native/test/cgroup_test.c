@@ -748,8 +748,7 @@ static void sweeps_what_a_dead_session_left(void)
 
 	pid_t sweeper = fork();                            /* knows nothing of this session but its record */
 	if (sweeper == 0) {
-		cgroup_sweep(list);
-		_exit(0);
+		_exit(cgroup_sweep(list) ? 0 : 1);
 	}
 	CHECK(wait_for(sweeper) == 0, "the sweeper");
 	close(list);

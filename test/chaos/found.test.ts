@@ -2,7 +2,8 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Engine } from '../../src/index.ts'
 import { makeWorld, obstacle } from '../engine/support/world.ts'
@@ -62,3 +63,18 @@ test.skipIf(why)(
     expect((await engine.run(options)).stdout).toBe('said\n')
   },
 )
+
+test.skipIf(why)('a launcher that cannot open any control group for a while removes them when it can', async () => {
+  const engine = await Engine.open({ home: world.home })
+  const { launcher, pid, session } = engine.info
+  await engine.run({ rootfs: { directory: world.rootfs }, command: ['true'], limits: { pids: 20 } })
+  const groups = readFileSync(join(session, 'cgroups'), 'utf8').trim().split('\n')
+  expect(groups.filter((group) => existsSync(group))).not.toEqual([])
+  // So often that what is tried next, to remove the session's directory, is not refused any more.
+  const stop = await failing(launcher, 'open,openat', `error=EMFILE:when=1..${16 * groups.length}`)
+  process.kill(pid, 'SIGKILL') // it would remove them itself
+  const left = () => [session, ...groups].filter((path) => existsSync(path))
+  await expect.poll(left, { timeout: 10_000 }).toEqual([])
+  await stop()
+  await engine.close()
+})
