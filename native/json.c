@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "json.h"
+#include "grow.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,16 +9,12 @@
 
 static void put(struct json *j, const char *bytes, size_t length)
 {
-	if (j->length + length + 1 > j->capacity) {
-		size_t capacity = (j->length + length + 1) * 2;
-		char *text = realloc(j->text, capacity < 256 ? 256 : capacity);
-		if (!text) {
-			j->failed = true;
-			return;
-		}
-		j->text = text;
-		j->capacity = capacity < 256 ? 256 : capacity;
+	char *text = grow(j->text, &j->capacity, j->length + length + 1, 1);
+	if (!text) {
+		j->failed = true;
+		return;
 	}
+	j->text = text;
 	memcpy(j->text + j->length, bytes, length);
 	j->length += length;
 	j->text[j->length] = 0;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "container.h"
+#include "grow.h"
 #include "job.h"
 #include "resolve.h"
 #include "tree_verbs.h"
@@ -117,14 +118,10 @@ static int read_names(int fd, struct names *names)
 			at += r->length;
 			if (!strcmp(r->name, ".") || !strcmp(r->name, ".."))
 				continue;
-			if (names->length + length > names->capacity) {
-				size_t wanted = 2 * names->capacity + 1024;
-				char *more = realloc(names->bytes, wanted);
-				if (!more)
-					return -1;
-				names->bytes = more;
-				names->capacity = wanted;
-			}
+			char *more = grow(names->bytes, &names->capacity, names->length + length, 1);
+			if (!more)
+				return -1;
+			names->bytes = more;
 			memcpy(names->bytes + names->length, r->name, length);
 			names->length += length;
 			names->count++;

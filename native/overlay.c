@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "archive.h"
+#include "grow.h"
 #include "launch.h"
 #include "mounts.h"
 #include "loop.h"
@@ -90,16 +91,12 @@ static void let_go(struct hold *hold)
 static struct hold *new_hold(const char *path, struct fault *f)
 {
 	struct stat ours, there;
-	if (hold_count == hold_capacity) {
-		size_t capacity = 2 * hold_capacity + 16;
-		struct hold **more = realloc(holds, capacity * sizeof(struct hold *));
-		if (!more) {
-			fault(f, "layer", path, ENOMEM, NULL);
-			return NULL;
-		}
-		holds = more;
-		hold_capacity = capacity;
+	struct hold **more = grow(holds, &hold_capacity, hold_count + 1, sizeof(struct hold *));
+	if (!more) {
+		fault(f, "layer", path, ENOMEM, NULL);
+		return NULL;
 	}
+	holds = more;
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0) {
 		fault(f, "layer", path, errno, NULL);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include "xattrs.h"
 
 bool unpack_needs_chown(const struct unpack *u)
 {
@@ -21,12 +22,6 @@ static int chown_failed(struct unpack *u)
 	snprintf(why, sizeof(why), "cannot give it to user %u, group %u%s", u->entry.uid, u->entry.gid,
 		errno == EINVAL ? ", which this user namespace does not map" : "");
 	return unpack_refuse(u, errno, why);
-}
-
-/* Overlay's own, which would let an archive hide, redirect or borrow what is in other layers. */
-static bool is_overlay_xattr(const char *name)
-{
-	return !strncmp(name, "trusted.overlay.", 16) || !strncmp(name, "user.overlay.", 13);
 }
 
 /* Want of privilege and of support are counted, as every tar does; the rest is an error. */
@@ -47,7 +42,7 @@ static int set_xattrs(struct unpack *u, int fd)
 	for (size_t i = 0; i < u->entry.xattr_count; i++) {
 		const struct tar_xattr *x = &u->entry.xattrs[i];
 
-		if (!is_overlay_xattr(x->name) && fsetxattr(fd, x->name, x->value, x->size, 0) < 0 && xattr_failed(u, x->name) < 0)
+		if (!xattr_is_overlay(x->name) && fsetxattr(fd, x->name, x->value, x->size, 0) < 0 && xattr_failed(u, x->name) < 0)
 			return -1;
 	}
 	return 0;
@@ -59,7 +54,7 @@ static int set_xattrs_by_name(struct unpack *u, int dir_fd, const char *name)
 	for (size_t i = 0; i < u->entry.xattr_count; i++) {
 		const struct tar_xattr *x = &u->entry.xattrs[i];
 
-		if (is_overlay_xattr(x->name))
+		if (xattr_is_overlay(x->name))
 			continue;
 		if (u->cwd_fd < 0)
 			u->cwd_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);

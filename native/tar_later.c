@@ -8,22 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "grow.h"
 #include "resolve.h"
 
 /* Keeps a path for later. */
 static int remember_path(struct unpack *u, const char *path, size_t *at)
 {
 	size_t length = strlen(path) + 1;
+	char *paths = grow(u->paths, &u->paths_capacity, u->paths_length + length, 1);
 
-	if (u->paths_capacity - u->paths_length < length) {
-		size_t capacity = 2 * u->paths_capacity + PATH_MAX;
-		char *grown = realloc(u->paths, capacity);
-
-		if (!grown)
-			return unpack_refuse(u, ENOMEM, NULL);
-		u->paths = grown;
-		u->paths_capacity = capacity;
-	}
+	if (!paths)
+		return unpack_refuse(u, ENOMEM, NULL);
+	u->paths = paths;
 	*at = u->paths_length;
 	memcpy(u->paths + u->paths_length, path, length);
 	u->paths_length += length;
@@ -126,16 +122,11 @@ int unpack_tell_implied(struct unpack *u)
 int unpack_remember_time(struct unpack *u, const char *path)
 {
 	size_t at;
+	struct late *late = grow(u->late, &u->late_capacity, u->late_count + 1, sizeof(*late));
 
-	if (u->late_count == u->late_capacity) {
-		size_t capacity = u->late_capacity ? 2 * u->late_capacity : 256;
-		struct late *grown = realloc(u->late, capacity * sizeof(*grown));
-
-		if (!grown)
-			return unpack_refuse(u, ENOMEM, NULL);
-		u->late = grown;
-		u->late_capacity = capacity;
-	}
+	if (!late)
+		return unpack_refuse(u, ENOMEM, NULL);
+	u->late = late;
 	if (remember_path(u, path, &at) < 0)
 		return -1;
 	u->late[u->late_count++] = (struct late){ at, u->entry.mtime };

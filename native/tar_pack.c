@@ -19,6 +19,7 @@
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include "grow.h"
 #include "resolve.h"
 
 #define STEP "archive"
@@ -91,16 +92,11 @@ static int put_padding(struct pack *p, uint64_t length)
 static int append(struct pack *p, const void *bytes, size_t length)
 {
 	struct text *t = &p->pax;
+	char *longer = grow(t->bytes, &t->capacity, t->length + length, 1);
 
-	if (t->capacity - t->length < length) {
-		size_t capacity = 2 * t->capacity + length;
-		char *grown = realloc(t->bytes, capacity);
-
-		if (!grown)
-			return refuse(p, ENOMEM, NULL);
-		t->bytes = grown;
-		t->capacity = capacity;
-	}
+	if (!longer)
+		return refuse(p, ENOMEM, NULL);
+	t->bytes = longer;
 	memcpy(t->bytes + t->length, bytes, length);
 	t->length += length;
 	return 0;
@@ -433,13 +429,11 @@ static int list(struct pack *p, int fd, struct listing *l)
 	while ((errno = 0, entry = readdir(directory))) {
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
 			continue;
-		if (l->count == capacity) {
-			char **grown = realloc(l->names, (capacity = capacity ? 2 * capacity : 32) * sizeof(*grown));
+		char **longer = grow(l->names, &capacity, l->count + 1, sizeof(*longer));
 
-			if (!grown)
-				break;
-			l->names = grown;
-		}
+		if (!longer)
+			break;
+		l->names = longer;
 		if (!(l->names[l->count] = strdup(entry->d_name)))
 			break;
 		l->count++;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "grow.h"
 
 enum { BLOCK = 512 };
 
@@ -258,15 +259,11 @@ static int add_segment(struct tar_reader *r, uint64_t offset, uint64_t length)
 		return refuse(r, EBADMSG, "the map of a sparse file is out of order");
 	if (r->segment_count == TAR_SEGMENTS_MAX)
 		return refuse(r, E2BIG, "a sparse file has too many pieces");
-	if (r->segment_count == r->segment_capacity) {
-		size_t capacity = r->segment_capacity ? 2 * r->segment_capacity : 64;
-		struct tar_segment *grown = realloc(r->segments, capacity * sizeof(*grown));
+	struct tar_segment *longer = grow(r->segments, &r->segment_capacity, r->segment_count + 1, sizeof(*longer));
 
-		if (!grown)
-			return refuse(r, ENOMEM, NULL);
-		r->segments = grown;
-		r->segment_capacity = capacity;
-	}
+	if (!longer)
+		return refuse(r, ENOMEM, NULL);
+	r->segments = longer;
 	r->segments[r->segment_count++] = (struct tar_segment){ offset, length };
 	return 0;
 }
@@ -277,17 +274,13 @@ static int add_xattr(struct tar_reader *r, const char *name, const char *value, 
 
 	while (i < r->xattr_count && strcmp(r->xattrs[i].name, name))
 		i++;
-	if (i == r->xattr_capacity) {
-		size_t capacity = i ? 2 * i : 8;
-		struct tar_xattr *grown = realloc(r->xattrs, capacity * sizeof(*grown));
-
-		if (!grown)
-			return refuse(r, ENOMEM, NULL);
-		r->xattrs = grown;
-		r->xattr_capacity = capacity;
-	}
 	if (i == 1024)
 		return refuse(r, E2BIG, "an entry has too many extended attributes");
+	struct tar_xattr *longer = grow(r->xattrs, &r->xattr_capacity, i + 1, sizeof(*longer));
+
+	if (!longer)
+		return refuse(r, ENOMEM, NULL);
+	r->xattrs = longer;
 	r->xattrs[i] = (struct tar_xattr){ name, value, size };
 	r->xattr_count += i == r->xattr_count;
 	return 0;

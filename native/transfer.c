@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "container.h"
+#include "grow.h"
 #include "job.h"
 #include "reopen.h"
 #include "resolve.h"
@@ -264,20 +265,10 @@ static void times_of(const struct stat *st, const struct wishes *w, struct times
 	times[0] = times[1] = (struct timespec){rest < 0 ? seconds - 1 : seconds, rest < 0 ? rest + 1000000000 : rest};
 }
 
-static void *room_for(void *at, size_t count, size_t *capacity, size_t size)
-{
-	if (count < *capacity)
-		return at;
-	void *more = realloc(at, (2 * *capacity + 64) * size);
-	if (more)
-		*capacity = 2 * *capacity + 64;
-	return more;
-}
-
 static int set_times_later(struct transfer *t, const char *path, int fd, const struct timespec times[2])
 {
 	struct stat st;
-	struct later *more = room_for(t->later, t->later_count, &t->later_capacity, sizeof(*more));
+	struct later *more = grow(t->later, &t->later_capacity, t->later_count + 1, sizeof(*more));
 	char *copy = strdup(path);
 	if (more)
 		t->later = more;

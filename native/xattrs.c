@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "grow.h"
+
 enum { FIRST_CAPACITY = 1024, TRIES = 8 /* somebody may be changing them */ };
 
 bool xattr_is_overlay(const char *name)
@@ -14,17 +16,12 @@ bool xattr_is_overlay(const char *name)
 	return !strncmp(name, "trusted.overlay.", 16) || !strncmp(name, "user.overlay.", 13);
 }
 
-static int grow(void **at, size_t *capacity, size_t needed)
+static bool make_room(char **bytes, size_t *capacity, size_t needed)
 {
-	if (needed <= *capacity)
-		return 0;
-	size_t wanted = needed < FIRST_CAPACITY ? FIRST_CAPACITY : needed;
-	void *more = realloc(*at, wanted);
-	if (!more)
-		return -1;
-	*at = more;
-	*capacity = wanted;
-	return 0;
+	char *longer = grow(*bytes, capacity, needed, 1);
+	if (longer)
+		*bytes = longer;
+	return longer;
 }
 
 /* Where the entry is: a name, which is not followed, or a descriptor; behind a number of /proc where that is an O_PATH one, of which
@@ -44,7 +41,7 @@ static ssize_t get_call(const struct place *p, const char *name, void *to, size_
 
 static ssize_t list(struct xattrs *x, struct place *p)
 {
-	if (grow((void **)&x->names, &x->names_capacity, FIRST_CAPACITY) < 0)
+	if (!make_room(&x->names, &x->names_capacity, FIRST_CAPACITY))
 		return -1;
 	for (int tries = 0;; tries++) {
 		ssize_t length = list_call(p, x->names, x->names_capacity);
@@ -59,7 +56,7 @@ static ssize_t list(struct xattrs *x, struct place *p)
 		if (errno != ERANGE || tries == TRIES)
 			return -1;
 		length = list_call(p, NULL, 0);
-		if (length < 0 || grow((void **)&x->names, &x->names_capacity, (size_t)length) < 0)
+		if (length < 0 || !make_room(&x->names, &x->names_capacity, (size_t)length))
 			return -1;
 	}
 }
@@ -77,7 +74,7 @@ static ssize_t value_of(struct xattrs *x, size_t used, const struct place *p, co
 		if (errno != ERANGE || tries == TRIES)
 			return -1;
 		length = get_call(p, name, NULL, 0);
-		if (length < 0 || grow((void **)&x->values, &x->values_capacity, used + (size_t)length + 64) < 0)
+		if (length < 0 || !make_room(&x->values, &x->values_capacity, used + (size_t)length + 64))
 			return errno == ENODATA ? -2 : -1;
 	}
 }
@@ -103,10 +100,10 @@ int xattrs_read(struct xattrs *x, int fd, const char *file)
 			continue;
 		if (got < 0)
 			return -1;
-		size_t bytes = x->capacity * sizeof(*x->at);
-		if (grow((void **)&x->at, &bytes, (x->count + 1) * sizeof(*x->at)) < 0)
+		struct xattr *longer = grow(x->at, &x->capacity, x->count + 1, sizeof(*longer));
+		if (!longer)
 			return -1;
-		x->capacity = bytes / sizeof(*x->at);
+		x->at = longer;
 		x->at[x->count++] = (struct xattr){name, NULL, (size_t)got};
 		used += (size_t)got;
 	}

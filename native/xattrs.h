@@ -13,7 +13,7 @@ struct xattrs { struct xattr *at; size_t count, capacity; char *names, *values; 
 int xattrs_read(struct xattrs *, int fd, const char *name);
 bool xattrs_equal(const struct xattrs *, const struct xattrs *);
 void xattrs_free(struct xattrs *);
-/* Marks that belong to overlay, and mean something else in another tree. */
+/* Marks that belong to overlay, and mean something else in another tree: from an archive they would let it hide, redirect or borrow what is in other layers. */
 bool xattr_is_overlay(const char *name);
 /* Whether this directory hides those of the layers below it. */
 bool xattr_is_opaque(int fd);

@@ -14,7 +14,7 @@ FUZZ_CFLAGS = -std=c11 $(WARNINGS) -O1 -g -fno-omit-frame-pointer -I. -fsanitize
 	-fno-sanitize-recover=undefined
 FUZZERS := tar request plan dns
 
-FUZZ_PARTS_tar := tar_read.c sha256.c fault.c
+FUZZ_PARTS_tar := tar_read.c grow.c sha256.c fault.c
 FUZZ_PARTS_request := request.c
 FUZZ_PARTS_plan := plan.c request.c fault.c
 FUZZ_PARTS_dns := names.c
