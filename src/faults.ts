@@ -81,11 +81,9 @@ export async function undoFaults({ faults }: RunningContainer): Promise<void> {
 
 /** The container remembers its faults. Once it is gone, so are they. */
 function keep(running: RunningContainer, made: BackendFault): StartedFault {
-  let ending: Promise<void> | undefined
-  const undo = () => {
+  const undo = async () => {
     running.faults.delete(fault)
-    ending ??= running.stopping ? Promise.resolve() : made.undo()
-    return ending
+    if (!running.stopping) await made.undo()
   }
   const fault = Object.freeze({ undo, [Symbol.asyncDispose]: undo })
   running.faults.add(fault)

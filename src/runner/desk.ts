@@ -158,7 +158,8 @@ export class ContainerDesk {
     const ofContainer = own(this.#ofContainer, method) ?? (isWorkers ? own(this.#ofOwnContainer, method) : undefined)
     if (container && ofContainer) return ofContainer(container, turn)
     const makeFault = own(FAULTS_OF_CONTAINER, method)
-    if (container && makeFault) return this.#keepFault(makeFault(container, turn), turn)
+    if (container && makeFault)
+      return makeFault(container, turn).then((made) => this.#keep(this.#faults, made, turn, () => made.undo()))
     const known = container ?? network
     if (known) throw refusal(known.name, method)
     throw new MayflyError('NO_SUCH_CONTAINER', `There is no "${id}" to ${method} any more`, { value: id })
@@ -172,13 +173,12 @@ export class ContainerDesk {
     end: (_container, { args: [id] }) => this.#programs.kill(id!),
   }
 
-  /** Resolves to its id. */
-  async #keepFault(made: Promise<BackendFault>, { whenLetGo }: Turn): Promise<string> {
-    const fault = await made
+  /** Its id. What nobody has ended ends when it is let go. */
+  #keep<Kept>(all: Map<string, Kept>, one: Kept, { whenLetGo }: Turn, end: () => Promise<void>): string {
     const id = randomBytes(16).toString('hex')
-    this.#faults.set(id, fault)
+    all.set(id, one)
     whenLetGo(async () => {
-      if (this.#faults.delete(id)) await fault.undo()
+      if (all.delete(id)) await end()
     })
     return id
   }
@@ -189,15 +189,12 @@ export class ContainerDesk {
       await container.remove(options!)
       this.#forget(container.id)
     },
-    keepState: async (container, { args: [options], signal, whenLetGo }) => {
-      const state = await container.keepState(withSignal(options!, signal))
-      const id = randomBytes(16).toString('hex')
-      this.#states.set(id, state)
-      whenLetGo(async () => {
+    keepState: async (container, turn) => {
+      const state = await container.keepState(withSignal(turn.args[0]!, turn.signal))
+      return this.#keep(this.#states, state, turn, async () => {
         await this.#othersGone()
-        if (this.#states.delete(id)) await state.remove()
+        await state.remove()
       })
-      return id
     },
   }
 
