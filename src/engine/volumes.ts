@@ -9,14 +9,14 @@
  */
 
 import { existsSync } from 'node:fs'
-import { chmod, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MayflyError } from './errors.js'
 import { newId } from './ids.js'
 import { volumeName } from './launch/attachment.js'
 import { defaulted, optional, record, refuse, shape, string } from './launch/check.js'
 import type { Session } from './session.js'
-import { writeError } from './store/disk.js'
+import { namesIn, readSmallFile, writeError } from './store/disk.js'
 import { reap } from './store/layer-archive.js'
 import type { Store } from './store/store.js'
 
@@ -94,14 +94,13 @@ export class Volumes {
 
   /** All of the store, by name. */
   async list(): Promise<Volume[]> {
-    const names = await readdir(this.#directory).catch(ifMissing([]))
-    const volumes = await Promise.all(names.sort().map((name) => this.#read(name)))
-    return volumes.filter((one) => one !== undefined)
+    const names = await namesIn(this.#directory)
+    return names.sort().flatMap((name) => this.#read(name) ?? [])
   }
 
   /** Throws NO_SUCH_VOLUME. */
   async get(name: string): Promise<Volume> {
-    const volume = await this.#read(volumeName(name, 'name'))
+    const volume = this.#read(volumeName(name, 'name'))
     if (volume) return volume
     throw noSuchVolume(name)
   }
@@ -134,7 +133,7 @@ export class Volumes {
   }
 
   async #ensure(name: string, labels: Readonly<Record<string, string>>, isAnonymous: boolean): Promise<Volume> {
-    const known = await this.#read(name)
+    const known = this.#read(name)
     if (known) return known
     const facts = { name, labels, createdAt: new Date().toISOString(), isAnonymous }
     const temporary = await this.#store.temporary()
@@ -150,12 +149,12 @@ export class Volumes {
       const { code } = error as NodeJS.ErrnoException
       if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw writeError(error, directory)
     }
-    return (await this.#read(name)) ?? this.#volume(facts) // somebody else's, if that was faster
+    return this.#read(name) ?? this.#volume(facts) // somebody else's, if that was faster
   }
 
-  async #read(name: string): Promise<Volume | undefined> {
+  #read(name: string): Volume | undefined {
     const path = join(this.#directory, name, 'volume.json')
-    const text = await readFile(path, 'utf8').catch(ifMissing(undefined))
+    const text = readSmallFile(path)
     if (text === undefined) return undefined
     try {
       return this.#volume({ ...(JSON.parse(text) as VolumeFacts), name })
@@ -200,11 +199,4 @@ interface VolumeFacts {
 
 function noSuchVolume(name: string): MayflyError {
   return new MayflyError('NO_SUCH_VOLUME', `There is no volume "${name}"`, { value: name })
-}
-
-function ifMissing<T>(instead: T): (error: NodeJS.ErrnoException) => T {
-  return (error) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return instead
-    throw error
-  }
 }

@@ -7,13 +7,13 @@
 
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, createReadStream, fstatSync, openSync, readFileSync } from 'node:fs'
-import { type FileHandle, lstat, open, readdir, rm, stat } from 'node:fs/promises'
+import { type FileHandle, lstat, open, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { MayflyError } from '../errors.js'
 import { isDigest, splitDigest } from '../image/digest.js'
 import { digestOfBytes } from '../image/digest-of.js'
-import { isAbsent, type StoreDisk, writeError } from './disk.js'
+import { isAbsent, namesIn, type StoreDisk, writeError } from './disk.js'
 
 const PIECE_BYTES = 1024 * 1024
 
@@ -121,8 +121,8 @@ export class Blobs {
   /** All that there are. */
   async list(): Promise<BlobFacts[]> {
     const all: BlobFacts[] = []
-    for (const algorithm of await names(join(this.#disk.home, 'blobs'))) {
-      for (const hex of await names(join(this.#disk.home, 'blobs', algorithm))) {
+    for (const algorithm of await namesIn(join(this.#disk.home, 'blobs'))) {
+      for (const hex of await namesIn(join(this.#disk.home, 'blobs', algorithm))) {
         const digest = `${algorithm}:${hex}`
         const size = isDigest(digest) ? await this.size(digest) : undefined
         if (size !== undefined) all.push({ digest, size })
@@ -269,11 +269,4 @@ export class BlobWriter {
 
 function digestFrom(digest: string, hash: Hash): string {
   return `${splitDigest(digest).algorithm}:${hash.digest('hex')}`
-}
-
-async function names(directory: string): Promise<string[]> {
-  return readdir(directory).catch((error) => {
-    if (isAbsent(error)) return []
-    throw error
-  })
 }

@@ -8,7 +8,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { deleteTree } from '../archive.js'
 import { MayflyError } from '../errors.js'
@@ -99,6 +99,16 @@ export class StoreDisk {
     if (this.#told.has(error.message)) return
     this.#told.add(error.message)
     for (const listener of this.#listeners) listener(error)
+  }
+}
+
+/** What is in a directory; nothing where there is none. */
+export async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory)
+  } catch (error) {
+    if (isAbsent(error)) return []
+    throw error
   }
 }
 

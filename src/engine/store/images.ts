@@ -5,7 +5,7 @@
  * everything it needs and removed first, so what has a record was whole once.
  */
 
-import { readdir, unlink } from 'node:fs/promises'
+import { unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MayflyError } from '../errors.js'
 import { type ImageConfig, MAX_CONFIG_BYTES, parseConfig } from '../image/config.js'
@@ -15,7 +15,7 @@ import { invalidImage } from '../image/document.js'
 import { chainIds, parseManifest } from '../image/manifest.js'
 import { familiarReference, formatReference, type ImageReference, parseReference } from '../image/reference.js'
 import type { Blobs } from './blobs.js'
-import { isAbsent, parseJson, readSmallFile, type StoreDisk } from './disk.js'
+import { isAbsent, namesIn, parseJson, readSmallFile, type StoreDisk } from './disk.js'
 import type { Layer, Layers } from './layers.js'
 import { type NamedImage, References } from './references.js'
 import { planRemoval, type RemovedImage, type RemoveOptions } from './remove.js'
@@ -154,10 +154,7 @@ export class Images {
 
   /** Ids of all that have a record, whole or not. */
   async ids(): Promise<string[]> {
-    const entries = await readdir(join(this.#disk.home, 'images')).catch((error) => {
-      if (isAbsent(error)) return []
-      throw error
-    })
+    const entries = await namesIn(join(this.#disk.home, 'images'))
     return entries.flatMap((entry) => /^([0-9a-f]{64})\.json$/.exec(entry)?.[1] ?? []).map((hex) => `sha256:${hex}`)
   }
 

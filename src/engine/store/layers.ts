@@ -8,12 +8,12 @@
  */
 
 import { lstatSync, readFileSync } from 'node:fs'
-import { lstat, mkdir, readdir, rename } from 'node:fs/promises'
+import { lstat, mkdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MayflyError } from '../errors.js'
 import { isDigest, splitDigest } from '../image/digest.js'
 import { chainId as chainIdOf, chainIds, type Descriptor } from '../image/manifest.js'
-import { isAbsent, parseJson, readSmallFile, type StoreDisk, writeError } from './disk.js'
+import { namesIn, parseJson, readSmallFile, type StoreDisk, writeError } from './disk.js'
 import { digestLayer, unpackLayer } from './layer-archive.js'
 import { alone, clearPlace, layerDamage, removeDirectory } from './layer-place.js'
 import { Once } from './once.js'
@@ -225,10 +225,7 @@ export class Layers {
 
   /** chainIDs of all directories, damaged ones included. */
   async list(): Promise<string[]> {
-    const entries = await readdir(join(this.#disk.home, 'layers')).catch((error) => {
-      if (isAbsent(error)) return []
-      throw error
-    })
+    const entries = await namesIn(join(this.#disk.home, 'layers'))
     return entries.map((name) => `sha256:${name}`).filter(isDigest)
   }
 

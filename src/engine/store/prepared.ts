@@ -11,9 +11,9 @@
 
 import { createHash } from 'node:crypto'
 import { existsSync, lstatSync, utimesSync } from 'node:fs'
-import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises'
+import { mkdir, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { isAbsent, parseJson, readSmallFile, type StoreDisk, writeError } from './disk.js'
+import { namesIn, parseJson, readSmallFile, type StoreDisk, writeError } from './disk.js'
 import { alone, aloneAtOnce, clearPlace, removeDirectory } from './layer-place.js'
 import { bootId } from './layers.js'
 import { type Lock, takeLock, tryLock } from './lock.js'
@@ -119,10 +119,7 @@ export class PreparedStates {
 
   /** Names of all directories, those of an earlier boot included. */
   async list(): Promise<string[]> {
-    const entries = await readdir(join(this.#disk.home, 'cache', 'prepared')).catch((error) => {
-      if (isAbsent(error)) return []
-      throw error
-    })
+    const entries = await namesIn(join(this.#disk.home, 'cache', 'prepared'))
     return entries.filter((name) => /^[0-9a-f]{64}$/.test(name))
   }
 

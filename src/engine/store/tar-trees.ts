@@ -1,8 +1,8 @@
 /** Tars that serve as root file systems, unpacked once: `layers/tar-<hex>/`, named by the digest of the file as it is. */
 
-import { lstat, mkdir, readdir, rename, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isAbsent, parseJson, readSmallFile, type StoreDisk, writeError } from './disk.js'
+import { namesIn, parseJson, readSmallFile, type StoreDisk, writeError } from './disk.js'
 import { alone, clearPlace, layerDamage, removeDirectory } from './layer-place.js'
 import { Once } from './once.js'
 
@@ -82,10 +82,7 @@ export class TarTrees {
 
   /** Digests of all, damaged ones included. */
   async list(): Promise<string[]> {
-    const entries = await readdir(join(this.#disk.home, 'layers')).catch((error) => {
-      if (isAbsent(error)) return []
-      throw error
-    })
+    const entries = await namesIn(join(this.#disk.home, 'layers'))
     return entries.flatMap((name) => /^tar-([0-9a-f]{64})$/.exec(name)?.[1] ?? [])
   }
 
