@@ -90,33 +90,26 @@ static void running(struct container *c)
 	c->start_seq = 0;
 }
 
+static void take_status(void *owner, const struct status *status, int fd)
+{
+	struct container *c = owner;
+	if (status->kind == STATUS_FAULT)
+		c->fault = status->fault;
+	else if (status->kind == STATUS_LISTENER && fd >= 0)
+		notify_open(&c->notify, fd, c->plan.id);
+	else if (status->kind == STATUS_TERMINAL && fd >= 0 && c->plan.process.tty && c->terminal < 0)
+		terminal_open(c, fd);
+	else if (fd >= 0)
+		close(fd);
+}
+
 void container_read_status(struct watch *w, uint32_t events)
 {
 	struct container *c = container_of(w, struct container, status);
 	(void)events;
-	for (;;) {
-		struct status status;
-		int fd = -1;
-		ssize_t got = status_receive(c->status.fd, &status, &fd);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0 && errno == EAGAIN)
-			return;
-		if (got != sizeof(status))
-			break;
-		if (status.kind == STATUS_FAULT)
-			c->fault = status.fault;
-		else if (status.kind == STATUS_LISTENER && fd >= 0)
-			notify_open(&c->notify, fd, c->plan.id);
-		else if (status.kind == STATUS_TERMINAL && fd >= 0 && c->plan.process.tty && c->terminal < 0)
-			terminal_open(c, fd);
-		else if (fd >= 0)
-			close(fd);
-	}
-	/* End: the program runs (its end was close-on-exec), or the child is gone and its exit comes next. */
-	int fd = c->status.fd;
-	loop_forget(&c->status);
-	close(fd);
+	if (!status_read(w, take_status, c))
+		return;
+	/* The program runs (its end was close-on-exec), or the child is gone and its exit comes next. */
 	if (!c->fault.error && c->state == CONTAINER_STARTING)
 		running(c);
 }

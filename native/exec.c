@@ -216,42 +216,38 @@ static void drained(struct connection *c)
 	finish(e);
 }
 
+static void take_terminal(struct exec *e, int fd)
+{
+	e->terminal = fd;
+	if (!e->connection)
+		return; /* the client did not wait */
+	int reading = fcntl(fd, F_DUPFD_CLOEXEC, 3), writing = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (reading >= 0)
+		source_open(&e->out, e, reading, STREAM_STDOUT);
+	if (writing >= 0 && e->plan.process.stdin_open) {
+		feed_init(&e->feed, writing, true);
+		feed_attach(&e->feed, e->connection, true);
+		connection_read(e->connection, true);
+	} else if (writing >= 0)
+		close(writing);
+}
+
+static void take_status(void *owner, const struct status *status, int fd)
+{
+	struct exec *e = owner;
+	if (status->kind == STATUS_FAULT)
+		e->fault = status->fault;
+	else if (status->kind == STATUS_TERMINAL && fd >= 0 && e->terminal < 0)
+		take_terminal(e, fd);
+	else if (fd >= 0)
+		close(fd);
+}
+
 static void read_status(struct watch *w, uint32_t events)
 {
 	struct exec *e = container_of(w, struct exec, status);
 	(void)events;
-	for (;;) {
-		struct status status;
-		int fd = -1;
-		ssize_t got = status_receive(e->status.fd, &status, &fd);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0 && errno == EAGAIN)
-			return;
-		if (got != sizeof(status))
-			break;
-		if (status.kind == STATUS_FAULT)
-			e->fault = status.fault;
-		else if (status.kind == STATUS_TERMINAL && fd >= 0 && e->terminal < 0 && !e->connection)
-			e->terminal = fd; /* the client did not wait */
-		else if (status.kind == STATUS_TERMINAL && fd >= 0 && e->terminal < 0) {
-			e->terminal = fd;
-			int reading = fcntl(fd, F_DUPFD_CLOEXEC, 3), writing = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-			if (reading >= 0)
-				source_open(&e->out, e, reading, STREAM_STDOUT);
-			if (writing >= 0 && e->plan.process.stdin_open) {
-				feed_init(&e->feed, writing, true);
-				feed_attach(&e->feed, e->connection, true);
-				connection_read(e->connection, true);
-			} else if (writing >= 0)
-				close(writing);
-		} else if (fd >= 0)
-			close(fd);
-	}
-	int fd = e->status.fd;
-	loop_forget(&e->status);
-	close(fd);
-	if (!e->fault.error && !e->exited)
+	if (status_read(w, take_status, e) && !e->fault.error && !e->exited)
 		reply(e, NULL);
 }
 

@@ -47,16 +47,28 @@ void status_send(int status_fd, const struct status *status, int fd)
 	pass_answer(status_fd, status, sizeof(*status), &fd, fd >= 0);
 }
 
-ssize_t status_receive(int status_fd, struct status *status, int *fd)
+bool status_read(struct watch *channel, void (*take)(void *owner, const struct status *, int fd), void *owner)
 {
-	int fds[PASS_MAX];
-	size_t count;
-	ssize_t got = pass_receive(status_fd, status, sizeof(*status), 0, fds, &count);
-	/* Nobody but us should hold the other end, but then nobody should have to trust that. */
-	status->fault.step[sizeof(status->fault.step) - 1] = status->fault.subject[sizeof(status->fault.subject) - 1] =
-		status->fault.message[sizeof(status->fault.message) - 1] = 0;
-	*fd = count ? fds[0] : -1;
-	return got;
+	int channel_fd = channel->fd;
+	for (;;) {
+		struct status status;
+		int fds[PASS_MAX];
+		size_t count;
+		ssize_t got = pass_receive(channel_fd, &status, sizeof(status), 0, fds, &count);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0 && errno == EAGAIN)
+			return false;
+		if (got != sizeof(status))
+			break;
+		/* Nobody but us should hold the other end, but then nobody should have to trust that. */
+		status.fault.step[sizeof(status.fault.step) - 1] = status.fault.subject[sizeof(status.fault.subject) - 1] =
+			status.fault.message[sizeof(status.fault.message) - 1] = 0;
+		take(owner, &status, count ? fds[0] : -1);
+	}
+	loop_forget(channel);
+	close(channel_fd);
+	return true;
 }
 
 void status_fail(int status_fd, const struct fault *f)

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "loop.h"
 #include "plan.h"
 
 /* What the child tells the warden over its status channel (SOCK_SEQPACKET). Its end without a fault means: the program runs. */
@@ -12,8 +13,9 @@ struct status { enum status_kind kind; struct fault fault; };
 
 /* Sends a record, with a descriptor unless it is -1. */
 void status_send(int status_fd, const struct status *, int fd);
-/* Receives one: sizeof(struct status), 0 at the end, -1 with errno. *fd is a descriptor that came along, or -1. */
-ssize_t status_receive(int status_fd, struct status *, int *fd);
+/* Receives what is there, each with the descriptor that came along, or -1: take closes or keeps it. At the end the channel is forgotten and
+ * closed. False before: more will come. */
+bool status_read(struct watch *channel, void (*take)(void *owner, const struct status *, int fd), void *owner);
 /* Sends the fault and ends the process. */
 _Noreturn void status_fail(int status_fd, const struct fault *);
 
