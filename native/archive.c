@@ -22,12 +22,6 @@
 
 #define STEP "archive"
 
-static bool flag(const struct request *r, const char *key, bool fallback)
-{
-	const char *value = request_get(r, key);
-	return value ? *value == '1' : fallback;
-}
-
 bool archive_below_home(const char *path)
 {
 	size_t home = strlen(session.home);
@@ -52,8 +46,8 @@ static int unpack_options(const struct request *r, struct tar_options *options, 
 	if (request_number(r, "max-bytes", 0, &bytes) < 0 || request_number(r, "max-entries", 0, &entries) < 0 || bytes < 0 || entries < 0)
 		return fault(f, "request", "max-bytes, max-entries", EINVAL, "numbers are needed");
 	*options = (struct tar_options){
-		.keep_ids = !session.single_id, .userxattr = session.rootless, .strict_times = true, .layer = flag(r, "layer", false),
-		.digest = flag(r, "digest", false), .list_implied = true, .max_bytes = (uint64_t)bytes, .max_entries = (uint64_t)entries,
+		.keep_ids = !session.single_id, .userxattr = session.rootless, .strict_times = true, .layer = request_flag(r, "layer", false),
+		.digest = request_flag(r, "digest", false), .list_implied = true, .max_bytes = (uint64_t)bytes, .max_entries = (uint64_t)entries,
 	};
 	return 0;
 }
@@ -76,7 +70,7 @@ static int unpack(struct job *job, struct fault *f)
 	if (result.implied && adopt_remember(target, result.implied_paths, result.implied_length, f) < 0)
 		return -1;
 	/* The layer gets its final name next: that must not reach the disk before what is in it (a torn layer after a power cut). */
-	if (flag(r, "sync", true) && syncfs(root) < 0)
+	if (request_flag(r, "sync", true) && syncfs(root) < 0)
 		return fault(f, STEP, target, errno, "the layer could not be written to disk");
 	json_number(&job->reply, "entries", (int64_t)result.entries);
 	json_number(&job->reply, "bytes", (int64_t)result.bytes);
@@ -103,7 +97,7 @@ static int take(void *context, const void *bytes, size_t length)
 
 static int pack(struct job *job, struct fault *f)
 {
-	struct packing p = {.job = job, .digest_only = flag(job->request, "digest-only", false)};
+	struct packing p = {.job = job, .digest_only = request_flag(job->request, "digest-only", false)};
 	const struct container *c = job->containers[0];
 	const char *tree = c ? container_upper(c) : target_of(job->request, f);
 	char digest[SHA256_HEX + 8] = "sha256:";
@@ -187,7 +181,7 @@ static int copy_in(struct job *job, struct fault *f)
 	if (dir < 0)
 		return -1;
 	close(dir);
-	struct tar_options options = {.keep_ids = flag(job->request, "chown", false) && !session.single_id,
+	struct tar_options options = {.keep_ids = request_flag(job->request, "chown", false) && !session.single_id,
 		.strict_times = true, .keep_base = true};
 	struct tar_result result;
 	if (tar_unpack(job->fd, root, path, &options, &result, f) < 0)
@@ -214,7 +208,7 @@ static int copy_out(struct job *job, struct fault *f)
 		return -1;
 	close(there);
 	/* A copy of the root's mount alone has nothing mounted in it: no /proc, no volume of the host's. */
-	if (flag(job->request, "alone", false) && (root = open_tree(root, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)) < 0)
+	if (request_flag(job->request, "alone", false) && (root = open_tree(root, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)) < 0)
 		return fault(f, STEP, path, errno, "cannot look at the root without its mounts");
 	return job_accept(job, f) < 0 ? -1 : tar_pack(&(struct tar_sink){send_bytes, job}, root, path, f);
 }

@@ -38,12 +38,6 @@ static void reader_gone(struct connection *c)
 	connection_free(c);
 }
 
-static bool flag(const struct request *r, const char *key, bool fallback)
-{
-	const char *value = request_get(r, key);
-	return value ? *value == '1' : fallback;
-}
-
 static void open_log(struct connection *c, const struct request *r, bool attach)
 {
 	struct fault f = {0};
@@ -59,13 +53,13 @@ static void open_log(struct connection *c, const struct request *r, bool attach)
 		return;
 	}
 	struct log_query query = {
-		.follow = attach || flag(r, "follow", false), .from_now = attach && !flag(r, "logs", false),
-		.stdout_wanted = flag(r, "stdout", true), .stderr_wanted = flag(r, "stderr", true),
+		.follow = attach || request_flag(r, "follow", false), .from_now = attach && !request_flag(r, "logs", false),
+		.stdout_wanted = request_flag(r, "stdout", true), .stderr_wanted = request_flag(r, "stderr", true),
 		.since_ns = (uint64_t)since, .until_ns = (uint64_t)until, .tail_lines = tail,
 	};
 	c->gone = reader_gone;
 	accept_reply(c, r->seq);
-	struct feed *stdin_feed = attach && flag(r, "stdin", false) ? container_stdin(container) : NULL;
+	struct feed *stdin_feed = attach && request_flag(r, "stdin", false) ? container_stdin(container) : NULL;
 	if (stdin_feed) {
 		feed_attach(stdin_feed, c, true);
 		connection_read(c, true);

@@ -436,11 +436,12 @@ int cgroup_v2_fd(const struct cgroup *group)
 	return clones_into(group) ? group->v2_fd : -1;
 }
 
-size_t cgroup_procs_fds(struct cgroup *group, const int **fds)
+int cgroup_procs_open(struct cgroup *group, const int **fds, size_t *count, struct fault *f)
 {
 	*fds = group->procs;
+	*count = group->procs_count;
 	if (group->procs_open)
-		return group->procs_count;
+		return 0;
 	group->procs_open = true;
 	for EACH_HIERARCHY(h) {
 		if (!(group->made & 1u << (h - cgroup_session.hierarchies)) || (h->version == 2 && clones_into(group)))
@@ -450,12 +451,17 @@ size_t cgroup_procs_fds(struct cgroup *group, const int **fds)
 		 * way. */
 		const char *file = h->version == 2 ? "cgroup.procs" : "tasks";
 		int fd = openat(h->session_fd, cgroup_file(group, file), O_WRONLY | O_CLOEXEC);
-		if (fd >= 0)
-			group->procs[group->procs_count++] = fd;
+		if (fd < 0) {
+			fault(f, "cgroup", h->label, errno, "the container's group cannot be joined");
+			cgroup_procs_close(group);
+			return -1;
+		}
+		group->procs[group->procs_count++] = fd;
 	}
 	if (group->devices && cgroup_devices_procs(group->devices) >= 0)
 		group->procs[group->procs_count++] = cgroup_devices_procs(group->devices);
-	return group->procs_count;
+	*count = group->procs_count;
+	return 0;
 }
 
 static void add_view(struct cgroup *group, const struct hierarchy *h, const char *directory, bool pure_v2)

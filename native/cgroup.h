@@ -40,14 +40,15 @@ struct cgroup *cgroup_make(const char *id, const struct cgroup_limit *, size_t c
 	struct fault *);
 /* v2 directory descriptor for CLONE_INTO_CGROUP, -1 if there is none, no clone3, or a cpuset. With CLONE_NEWCGROUP in the same
  * call the new namespace's root would be the parent's group: the child unshares it after it has written to
- * cgroup_procs_fds. */
+ * what cgroup_procs_open gives. */
 int cgroup_v2_fd(const struct cgroup *);
 /* For the v1 hierarchies: descriptors of `tasks`, opened O_WRONLY|O_CLOEXEC when first asked; the child writes "0"
  * to each before anything else. Not of cgroup.procs: that takes cgroup_threadgroup_rwsem for writing, which waits
  * for an RCU grace period each time (three hierarchies, starts 20 ms apart: 14.2 ms to exec instead of 2.7 ms); a
- * thread that moves itself alone does not need the lock. Returns the count; fds stay owned by the group. Where there
- * is v2 but cgroup_v2_fd has none to clone into, includes v2's cgroup.procs. */
-size_t cgroup_procs_fds(struct cgroup *, const int **fds);
+ * thread that moves itself alone does not need the lock. fds stay owned by the group. Where there is v2 but
+ * cgroup_v2_fd has none to clone into, includes v2's cgroup.procs. Fails rather than leave one out: its limit would
+ * not hold. */
+int cgroup_procs_open(struct cgroup *, const int **fds, size_t *count, struct fault *);
 /* Closes those descriptors until they are asked for again: every fork of the warden copies what is open. */
 void cgroup_procs_close(struct cgroup *);
 /* For the container's /sys/fs/cgroup: for each hierarchy the name of its directory there ("memory", "unified"…; ""

@@ -93,9 +93,3 @@ void child_keep_only(const int *fds, size_t count)
 		from = keep + 1;
 	}
 }
-
-void child_wait(pid_t pid)
-{
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
-}

@@ -1,6 +1,6 @@
 #pragma once
 /* What the parts of a container's life share: container.c (create, look-up), container_networks.c, container_start.c, container_end.c, container_verbs.c,
- * container_root.c and container_keep.c. Everything it owns hangs on struct container and is let go in container_release(), whatever
+ * container_root.c, container_keep.c and container_renew.c. Everything it owns hangs on struct container and is let go in container_release(), whatever
  * happened before. */
 #include <sys/types.h>
 

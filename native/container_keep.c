@@ -163,7 +163,7 @@ void container_keep_now(struct container *c)
 void container_keep(struct container *c, const struct request *r)
 {
 	struct fault f = {0};
-	const char *target = request_get(r, "target"), *sync = request_get(r, "sync"), *stay = request_get(r, "stay");
+	const char *target = request_get(r, "target");
 	struct keep_request *asked = calloc(1, sizeof(*asked));
 	if (!asked)
 		fault(&f, "keep", c->plan.id, ENOMEM, NULL);
@@ -175,8 +175,8 @@ void container_keep(struct container *c, const struct request *r)
 		return;
 	}
 	asked->seq = r->seq;
-	asked->sync = sync && *sync == '1';
-	asked->stay = stay && *stay == '1';
+	asked->sync = request_flag(r, "sync", false);
+	asked->stay = request_flag(r, "stay", false);
 	c->keep_later = asked;
 	c->keeping = true;
 	if (!c->holds)

@@ -467,14 +467,14 @@ void container_impair(struct container *c, const struct request *r)
 void network_verb(const struct request *r)
 {
 	struct fault f = {0};
-	const char *id = request_get(r, "network"), *internal = request_get(r, "internal"), *ipv6 = request_get(r, "ipv6");
+	const char *id = request_get(r, "network");
 	struct network *network = NULL;
-	bool removes = !strcmp(r->verb, "network-remove");
+	bool ipv6 = request_flag(r, "ipv6", false), removes = !strcmp(r->verb, "network-remove");
 	if (!id || !*id || strspn(id, "0123456789abcdef") != strlen(id))
 		fault(&f, "request", "network", EINVAL, "hexadecimal digits expected");
 	else if (!removes)
 		network = network_create(id, &(struct network_wish){.subnet = request_get(r, "subnet"), .gateway = request_get(r, "gateway"),
-			.range = request_get(r, "range"), .internal = internal && *internal == '1', .ipv6 = ipv6 && *ipv6 == '1',
+			.range = request_get(r, "range"), .internal = request_flag(r, "internal", false), .ipv6 = ipv6,
 			.subnet_v6 = request_get(r, "subnet-v6"), .gateway_v6 = request_get(r, "gateway-v6"),
 			.range_v6 = request_get(r, "range-v6")}, &f);
 	else if ((network = find_network(id, &f)) && network_remove(network, &f) < 0)
@@ -491,7 +491,7 @@ void network_verb(const struct request *r)
 		json_string(j, "subnet", text);
 		json_string(j, "gateway", inet_ntop(AF_INET, &gateway, text, sizeof(text)));
 	}
-	if (!removes && ipv6 && *ipv6 == '1') {
+	if (!removes && ipv6) {
 		char subnet[64], text[INET6_ADDRSTRLEN], both[160];
 		struct in6_addr gateway = network_gateway_v6(network);
 		network_subnet_v6(network, subnet);

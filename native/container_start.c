@@ -226,7 +226,8 @@ int container_start(struct container *c, struct fault *f)
 	l.work = c->scratch.work;
 	l.attach = session.directory;
 	l.mounted = scratch_mounted(&c->scratch);
-	l.procs_count = cgroup_procs_fds(c->cgroup, &l.procs_fds);
+	if (cgroup_procs_open(c->cgroup, &l.procs_fds, &l.procs_count, f) < 0)
+		goto out;
 	l.view_count = cgroup_views(c->cgroup, &l.views);
 	l.setup.process = &plan->process;
 	l.setup.status_fd = status[1];

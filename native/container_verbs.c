@@ -78,9 +78,8 @@ static void verb_pause(struct container *c, const struct request *r, bool frozen
 
 static void verb_remove(struct container *c, const struct request *r)
 {
-	const char *force = request_get(r, "force");
 	bool alive = c->state == CONTAINER_RUNNING || c->state == CONTAINER_STARTING;
-	if (alive && container_bad_state(r->seq, c, force && *force == '1', "the container is running; stop it first or force"))
+	if (alive && container_bad_state(r->seq, c, request_flag(r, "force", false), "the container is running; stop it first or force"))
 		return;
 	if (c->state == CONTAINER_REMOVED) {
 		reply_begin(r->seq);
@@ -101,7 +100,12 @@ static void verb_stats(struct container *c, const struct request *r)
 	struct net_counters n = {0};
 	if (container_bad_state(r->seq, c, c->state == CONTAINER_RUNNING && c->cgroup, "the container is not running"))
 		return;
-	cgroup_stats(c->cgroup, text, sizeof(text));
+	if (cgroup_stats(c->cgroup, text, sizeof(text)) < 0) {
+		struct fault f = {0};
+		fault(&f, "cgroup", "stats", errno, NULL);
+		reply_fault(r->seq, &f);
+		return;
+	}
 	struct json *j = reply_begin(r->seq);
 	json_raw(j, "stats", text);
 	if (c->slot && net_slot_counters(c->slot, &n) == 0) {
@@ -150,11 +154,10 @@ static void verb_resize(struct container *c, const struct request *r)
 
 static void verb_fill(struct container *c, const struct request *r)
 {
-	const char *full = request_get(r, "full");
 	struct fault f = {0};
 	if (container_bad_state(r->seq, c, c->scratch.made && !c->keeping && !c->removing, "the container has no files any more"))
 		return;
-	if (scratch_fill(&c->scratch, full && *full == '1', c->plan.upper_bytes, &f) < 0) {
+	if (scratch_fill(&c->scratch, request_flag(r, "full", false), c->plan.upper_bytes, &f) < 0) {
 		reply_fault(r->seq, &f);
 		return;
 	}

@@ -319,7 +319,9 @@ static int launch(struct exec *e, struct fault *f)
 	setup.stdio[2] = err[1];
 	setup.status_fd = status[1];
 	const int *procs_fds = NULL;
-	size_t procs_count = group ? cgroup_procs_fds(group, &procs_fds) : 0;
+	size_t procs_count = 0;
+	if (group && cgroup_procs_open(group, &procs_fds, &procs_count, f) < 0)
+		goto out;
 	int pidfd = container_pidfd(e->container);
 	int cgroup_fd = group ? cgroup_v2_fd(group) : -1;
 	if (container_plan(e->container)->pid == NS_HOST) {

@@ -186,7 +186,7 @@ static int run(struct job *job, struct fault *f)
 {
 	static struct listing l;
 	const struct request *r = job->request;
-	const char *path = request_get(r, "path"), *follow = request_get(r, "follow");
+	const char *path = request_get(r, "path");
 	struct stat st;
 	l.job = job;
 	l.fault = f;
@@ -196,7 +196,7 @@ static int run(struct job *job, struct fault *f)
 	int root = job_root(r, job->containers[0], "list", f);
 	if (root < 0)
 		return -1;
-	int fd = resolve_in_root(root, path, O_PATH | (follow && *follow == '1' ? 0 : O_NOFOLLOW), f, "list");
+	int fd = resolve_in_root(root, path, O_PATH | (request_flag(r, "follow", false) ? 0 : O_NOFOLLOW), f, "list");
 	if (fd < 0)
 		return -1;
 	if (fstat(fd, &st) < 0)

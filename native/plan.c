@@ -1,4 +1,4 @@
-/* From words to a plan: one table of keys, one pass that counts and allocates, one that fills. */
+/* From words to a plan: one list of keys; one pass counts and allocates, one fills. */
 #define _GNU_SOURCE
 #include "plan.h"
 

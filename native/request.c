@@ -75,6 +75,12 @@ const char *request_get(const struct request *r, const char *key)
 	return NULL;
 }
 
+bool request_flag(const struct request *r, const char *key, bool fallback)
+{
+	const char *text = request_get(r, key);
+	return text ? *text == '1' : fallback;
+}
+
 int request_number(const struct request *r, const char *key, int64_t fallback, int64_t *number)
 {
 	const char *text = request_get(r, key);

@@ -21,6 +21,8 @@ void request_free(struct request *);
 
 /* The value of the first pair with this key, or NULL. */
 const char *request_get(const struct request *, const char *key);
+/* The same for "0" and "1". */
+bool request_flag(const struct request *, const char *key, bool fallback);
 /* The same for numbers in decimal: fallback if absent; -1 with errno EINVAL when it is no number. */
 int request_number(const struct request *, const char *key, int64_t fallback, int64_t *number);
 

@@ -159,7 +159,7 @@ int remove_tree(int dir_fd, const char *name, unsigned long budget)
 	return left ? left : unlinkat(dir_fd, name, AT_REMOVEDIR);
 }
 
-struct remover { struct child child; char trash[32]; void (*gone)(void *); void *owner; struct scratch *scratch; };
+struct remover { struct child child; void (*gone)(void *); void *owner; struct scratch *scratch; };
 
 static void removed(struct child *child, int status)
 {

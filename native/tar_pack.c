@@ -402,7 +402,7 @@ static int put_symlink(struct pack *p, int dir_fd, const char *name, const struc
 	return put_entry(p, '2', p->path, target, st, 0);
 }
 
-/* A directory's names, sorted. One allocation holds the pointers' texts. */
+/* A directory's names, sorted. */
 struct listing { char **names; size_t count; };
 
 static void free_listing(struct listing *l)

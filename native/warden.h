@@ -62,7 +62,6 @@ void child_keep_only(const int *fds, size_t count);
 extern int child_report_fd;           /* of a sanitized build; kept always. -1 = none */
 
 int child_open(void);
-void child_wait(pid_t);               /* blocks; only in processes that are not the warden */
 
 /* Bulk connections. */
 int bulk_open(int listening_fd);

@@ -25,6 +25,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -121,11 +122,19 @@ static struct cgroup *make_with(const struct cgroup_limit *limits, size_t count,
 	(const struct cgroup_limit[]){__VA_ARGS__}, \
 	sizeof((const struct cgroup_limit[]){__VA_ARGS__}) / sizeof(struct cgroup_limit)
 
+static size_t procs_of(struct cgroup *group, const int **fds)
+{
+	size_t count;
+	struct fault f = {0};
+	CHECK(cgroup_procs_open(group, fds, &count, &f) == 0, "%s: %s", f.subject, f.message);
+	return count;
+}
+
 /* Starts body in the group as the warden does: clone3 into version 2, then "0" into each cgroup.procs. */
 static pid_t start(struct cgroup *group, int (*body)(void))
 {
 	const int *fds;
-	size_t count = cgroup_procs_fds(group, &fds);
+	size_t count = procs_of(group, &fds);
 	struct clone_args args = {.exit_signal = SIGCHLD};
 	if (cgroup_v2_fd(group) >= 0) {
 		args.flags = CLONE_INTO_CGROUP;
@@ -713,6 +722,33 @@ static void check_killing(void)
 	cgroup_remove(group);
 }
 
+/* A process that is left out of one group would have no limit there. */
+static void refuses_to_leave_a_group_out(void)
+{
+	need_root();
+	open_session();
+	if (!cgroup_session.count)
+		SKIP("no control groups here");
+	struct cgroup *group = make_with(LIMITS({"memory", "67108864"}), NULL);
+	const int *fds;
+	size_t count = 0;
+	struct fault f = {0};
+	struct rlimit limit, none;
+	CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0, "%s", strerror(errno));
+	none = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
+	CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0, "%s", strerror(errno));
+	int result = cgroup_procs_open(group, &fds, &count, &f);
+	CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0, "%s", strerror(errno));
+	if (result == 0)
+		CHECK(count == 0, "%zu opened of which no descriptor is left", count);    /* pure version 2: joined by clone3 */
+	else
+		CHECK(f.error == EMFILE && !strcmp(f.step, "cgroup") && *f.subject, "%s %s %d", f.step, f.subject, f.error);
+	CHECK(result < 0 || cgroup_v2_fd(group) >= 0, "no version 1 group was joined, and nobody was told");
+	procs_of(group, &fds);
+	cgroup_remove(group);
+	close_session();
+}
+
 static void kills_everything_inside(void)
 {
 	need_root();
@@ -1050,7 +1086,7 @@ static void measure(const char *title, const struct cgroup_limit *limits, size_t
 		double begin = now_us();
 		struct cgroup *group = make_with(limits, count, rules);
 		double made = now_us();
-		size_t procs = cgroup_procs_fds(group, &fds);
+		size_t procs = procs_of(group, &fds);
 		double opened = now_us(), attached = opened;
 		if (attach) {
 			pid_t pid = fork();
@@ -1079,7 +1115,7 @@ static void measure(const char *title, const struct cgroup_limit *limits, size_t
 	}
 	printf("%s\n", title);
 	print_median("cgroup_make", making);
-	print_median("cgroup_procs_fds", opening);
+	print_median("cgroup_procs_open", opening);
 	if (attach)
 		print_median("the child's writes to tasks", attaching);
 	print_median("cgroup_oom_killed", asking);
@@ -1125,6 +1161,7 @@ static const struct { const char *name; void (*body)(void); } tests[] = {
 	TEST(denies_devices_by_program),
 	TEST(denies_devices_by_list),
 	TEST(freezes_a_spinner),
+	TEST(refuses_to_leave_a_group_out),
 	TEST(kills_everything_inside),
 	TEST(sweeps_what_a_dead_session_left),
 	TEST(shows_the_groups_for_the_containers_mount),
