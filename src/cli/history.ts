@@ -40,7 +40,7 @@ export function declareHistory(program: Command): void {
     })
 }
 
-export function formatHistory(entries: readonly ImageHistoryEntry[], flags: HistoryFlags): string {
+function formatHistory(entries: readonly ImageHistoryEntry[], flags: HistoryFlags): string {
   const { format, human = true, quiet = false, trunc = true } = flags
   const rows = entries.map(({ id, createdAt, createdBy, sizeBytes, comment, tags }) => {
     const created = createdAt?.toISOString() ?? ''

@@ -36,7 +36,7 @@ export function declareImages(program: Command): void {
   })
 }
 
-export function formatImages(images: readonly StoredImage[], flags: ImagesFlags, name?: string): string {
+function formatImages(images: readonly StoredImage[], flags: ImagesFlags, name?: string): string {
   const { digests = false, filter, format, quiet = false, trunc = true } = flags
   const isPattern = name !== undefined && /[*?[]/.test(name)
   const named = name === undefined || isPattern ? undefined : parseReference(name)

@@ -25,7 +25,7 @@ export function askLine(
 }
 
 /** A line of a pipe or a terminal, without editing. '' at the end of the input. */
-export function readAnswer(input: NodeJS.ReadableStream): Promise<string> {
+function readAnswer(input: NodeJS.ReadableStream): Promise<string> {
   const lines = createInterface({ input, terminal: false })
   return new Promise<string>((resolve) => {
     lines.once('line', resolve)

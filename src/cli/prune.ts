@@ -63,7 +63,7 @@ function question(all: boolean, buildCache: boolean, volumes: boolean): string {
   return `This removes ${what.join(' and ')}. Go on? [y/N] `
 }
 
-export function formatPruned(pruned: Pruned, dryRun: boolean): string {
+function formatPruned(pruned: Pruned, dryRun: boolean): string {
   const lines = pruned.images.map((id) => `deleted: ${id}`)
   const kinds: [number, string, string][] = [
     [pruned.layers.length, 'layer', 'layers'],

@@ -104,7 +104,7 @@ interface ListFlags {
   readonly quiet?: boolean
 }
 
-export function formatVolumes(volumes: readonly Volume[], { filter, format, quiet = false }: ListFlags): string {
+function formatVolumes(volumes: readonly Volume[], { filter, format, quiet = false }: ListFlags): string {
   const filters = parseFilters(filter, ['name', 'label'])
   const shown = volumes.filter(
     ({ name, labels }) =>

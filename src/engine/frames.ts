@@ -4,8 +4,7 @@
  * Bytes of a frame are handed on as they arrive, without a copy: a frame may come in several pieces.
  */
 
-/** Streams of a frame. */
-export const STDOUT = 1
+/** Streams of a frame; 1 is stdout. */
 export const STDERR = 2
 const NOTICE = 3
 

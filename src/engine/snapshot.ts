@@ -22,11 +22,7 @@ export interface SnapshotOptions {
 export const CLEAN_STOP_MS = 60_000
 
 /** The container has ended. What it has written moves to `target`, or is nothing; it has no root file system afterwards. */
-export async function keepWritten(
-  { session }: ContainerContext,
-  life: Life,
-  target: string,
-): Promise<{ empty: boolean }> {
+async function keepWritten({ session }: ContainerContext, life: Life, target: string): Promise<{ empty: boolean }> {
   const reply = await session.request('keep', ['id', life.id, 'target', target, 'stay', '1'])
   if (!reply.ok) throw snapshotError(reply, 'keep the state of', life)
   return { empty: (reply as { empty?: boolean }).empty === true }

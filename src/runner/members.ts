@@ -60,9 +60,6 @@ export const setOptions = sparse({ scope, timeoutMs })
 /** Checks the options of a set that is shared. Throws INVALID_OPTION. */
 export const shareOptions = sparse({ name: optional(string), timeoutMs })
 
-/** What the compiler cannot know of a set that was started by name. */
-export type AnyStarted = Readonly<Record<string, StartedTestContainer>>
-
 export interface Member<Scope extends string> {
   readonly name: string
   readonly definition: GenericContainer

@@ -369,7 +369,7 @@ class Copy {
 }
 
 /** A directory of ours as a tree, nothing left out. */
-export function plainTree({ context, signal, files }: MountWorld, directory: string, label: string): ContextTree {
+function plainTree({ context, signal, files }: MountWorld, directory: string, label: string): ContextTree {
   return new ContextTree({ session: context.session, directory, label, ignore: undefined, files, signal })
 }
 

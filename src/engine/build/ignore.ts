@@ -90,11 +90,6 @@ export function matchGlob(pattern: string, path: string): boolean {
   return matches(joined(globTokens(pattern, [...pattern], pattern)), path)
 }
 
-/** Whether Go's filepath.Match would find anything special in it; a path without is taken as it is. */
-export function hasWildcards(pattern: string): boolean {
-  return /[*?[\\]/.test(pattern)
-}
-
 /** Go's filepath.Clean: no `.`, no `//`, no `..` that something stands before, no slash at the end; `.` for nothing. */
 export function cleanPath(path: string): string {
   const isAbsolute = path.startsWith('/')

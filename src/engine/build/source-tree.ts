@@ -291,7 +291,7 @@ export class LayersTree implements SourceTree {
 /**
  * The entry at a path of a workspace, under its real path. A link that leads nowhere is no entry; `realPath` tells where it leads.
  */
-export async function findIn(
+async function findIn(
   workspace: Workspace,
   path: string,
   follow: boolean,

@@ -85,7 +85,7 @@ export interface PlanInput {
   readonly expansion: ExpansionContext
 }
 
-export const PIPES = '/dev/pipes'
+const PIPES = '/dev/pipes'
 const DEFAULT_SHELL: readonly string[] = ['/bin/sh', '-c']
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] }

@@ -148,7 +148,7 @@ export class StageVariables {
   }
 }
 
-export function splitAssignment(text: string): [string, string] {
+function splitAssignment(text: string): [string, string] {
   const end = text.indexOf('=')
   return end < 0 ? [text, ''] : [text.slice(0, end), text.slice(end + 1)]
 }

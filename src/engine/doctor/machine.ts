@@ -56,7 +56,7 @@ export interface StoreDisk {
   readonly freeBytes: number
 }
 
-export const SYSCTLS = [
+const SYSCTLS = [
   'user.max_user_namespaces',
   'kernel.unprivileged_userns_clone',
   'kernel.apparmor_restrict_unprivileged_userns',

@@ -34,7 +34,7 @@ export async function runProbes(program: string, scratch: string, machine: Machi
   return parseProbes(output)
 }
 
-export function parseProbes(output: string): Probes {
+function parseProbes(output: string): Probes {
   const results = output
     .split('\n')
     .filter(Boolean)

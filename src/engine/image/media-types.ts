@@ -12,7 +12,7 @@ export const OCI_LAYER_ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd'
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json'
 export const DOCKER_INDEX = 'application/vnd.docker.distribution.manifest.list.v2+json'
 export const DOCKER_CONFIG = 'application/vnd.docker.container.image.v1+json'
-export const DOCKER_LAYER = 'application/vnd.docker.image.rootfs.diff.tar'
+const DOCKER_LAYER = 'application/vnd.docker.image.rootfs.diff.tar'
 export const DOCKER_LAYER_GZIP = 'application/vnd.docker.image.rootfs.diff.tar.gzip'
 
 /** What a registry is told that we understand. */

@@ -62,7 +62,7 @@ export function hostPlatform(): Platform {
 }
 
 /** One form for each meaning: `arm64/v8` is `arm64`, `x86_64` is `amd64`, `arm` is `arm/v7`. */
-export function normalPlatform(platform: Platform): Platform {
+function normalPlatform(platform: Platform): Platform {
   const name = platform.architecture.toLowerCase()
   const [architecture, implied] = (Object.hasOwn(ARCHITECTURES, name) && ARCHITECTURES[name]) || [name]
   const given = platform.variant?.toLowerCase() || implied

@@ -1,12 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import {
-  cleanPath,
-  hasWildcards,
-  IgnorePatterns,
-  matchGlob,
-  parseIgnoreFile,
-} from '../../../src/engine/build/ignore.js'
+import { cleanPath, IgnorePatterns, matchGlob, parseIgnoreFile } from '../../../src/engine/build/ignore.js'
 import { MayflyError } from '../../../src/engine/errors.js'
 
 describe('the file', () => {
@@ -170,10 +164,6 @@ const GLOBS: readonly [string, string, boolean | undefined][] = [
 test.each(GLOBS)('matchGlob(%j, %j): %s', (pattern, path, match) => {
   if (match === undefined) expect(catchError(() => matchGlob(pattern, path)).code).toBe('DOCKERFILE_INVALID')
   else expect(matchGlob(pattern, path)).toBe(match)
-})
-
-test('knows what is a wildcard', () => {
-  expect(['a.txt', 'a*', 'a?', 'a[b]', 'a\\b'].map(hasWildcards)).toEqual([false, true, true, true, true])
 })
 
 test.each([

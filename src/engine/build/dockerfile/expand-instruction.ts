@@ -24,7 +24,7 @@ import { portsOf } from './values.js'
  * What is not here does not expand: the shell does it in RUN, CMD, ENTRYPOINT and HEALTHCHECK; ONBUILD's instruction
  * is expanded when it is triggered.
  */
-export const EXPANDED_FIELDS = {
+const EXPANDED_FIELDS = {
   FROM: { from: 'word', platform: 'word' },
   RUN: { mounts: 'mounts' },
   COPY: {

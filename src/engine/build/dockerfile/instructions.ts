@@ -91,7 +91,7 @@ export function checkTransfer(instruction: Pick<CopyInstruction | AddInstruction
 }
 
 /** Whether ADD fetches this source instead of taking it from the context. */
-export function isRemoteSource(source: string): boolean {
+function isRemoteSource(source: string): boolean {
   return /^(https?|git|ssh):\/\//i.test(source) || /^[\w.-]+@[\w.-]+:/.test(source)
 }
 

@@ -6,7 +6,7 @@ export const PROXY_ARGS: readonly string[] = Object.freeze(
 )
 
 /** Set by the builder in the global scope (FROM lines); a stage sees them after an ARG of that name. */
-export const PLATFORM_ARGS: readonly string[] = Object.freeze([
+const PLATFORM_ARGS: readonly string[] = Object.freeze([
   'TARGETPLATFORM',
   'TARGETOS',
   'TARGETARCH',
@@ -19,7 +19,7 @@ export const PLATFORM_ARGS: readonly string[] = Object.freeze([
 ])
 
 /** Given as --build-arg, these steer the build itself. */
-export const STEERING_ARGS: readonly string[] = Object.freeze([
+const STEERING_ARGS: readonly string[] = Object.freeze([
   'BUILDKIT_BUILD_NAME',
   'BUILDKIT_CACHE_MOUNT_NS',
   'BUILDKIT_CONTEXT_KEEP_GIT_DIR',
