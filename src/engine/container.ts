@@ -25,7 +25,14 @@ import type { ExecOptions, Snapshot } from './options.js'
 import { refusalError } from './refusal.js'
 import { launchError } from './run.js'
 import { signalName } from './signals.js'
-import { CLEAN_STOP_MS, renew, type SnapshotOptions, takeSnapshot } from './snapshot.js'
+import {
+  CLEAN_STOP_MS,
+  renew,
+  requireKeepable,
+  requireRenewable,
+  type SnapshotOptions,
+  takeSnapshot,
+} from './snapshot.js'
 import { type ContainerStats, readStats } from './stats.js'
 import type { StoredImage } from './store/images.js'
 import type { Store } from './store/store.js'
@@ -319,10 +326,11 @@ export class Container implements AsyncDisposable {
 
   /**
    * Keeps what it has written, as a layer from which others are started (`from`) and to which `reset` returns. It is stopped for that, cleanly,
-   * and started again if it ran; without a copy, so the size does not matter. What is mounted in it is not part of that, but what
-   * lies in the image's volumes is.
+   * and started again if it ran, also when keeping it fails; without a copy, so the size does not matter. What is mounted in it is not part of
+   * that, but what lies in the image's volumes is.
    *
-   * Throws NOT_SUPPORTED for what is written to memory (`scratch: 'memory'`).
+   * Throws NOT_SUPPORTED, before it is stopped, for what is written to memory (`scratch: 'memory'`, or the disk quota `limits.diskBytes`) and
+   * for a container among the host's processes (`pid: 'host'`).
    *
    * @example
    * await using snapshot = await container.snapshot()
@@ -331,11 +339,12 @@ export class Container implements AsyncDisposable {
   async snapshot({ timeoutMs = CLEAN_STOP_MS, signal }: SnapshotOptions = {}): Promise<Snapshot> {
     signal?.throwIfAborted()
     const life = this.#life
+    requireKeepable(life)
+    requireRenewable(life, 'keep the state of')
     const wasRunning = life.isRunning
     life.isRestarting = true
     try {
-      if (wasRunning) await this.#end({ timeoutMs })
-      const snapshot = await takeSnapshot(this.#context, life)
+      const snapshot = await this.#whileEnded({ timeoutMs }, () => takeSnapshot(this.#context, life))
       if (wasRunning) await this.#launch(() => {})
       return snapshot
     } finally {
@@ -347,20 +356,36 @@ export class Container implements AsyncDisposable {
    * Throws away what it has written since its last snapshot, or since the one that it was started from, or since it was made, and starts
    * it again. Id, name, address and published ports stay; connections are cut. Its program is killed: nothing of it is wanted.
    *
+   * Throws NOT_SUPPORTED, before it is killed, for a container among the host's processes (`pid: 'host'`).
+   *
    * @param prepare is called before it starts
    */
   async reset(prepare?: () => Promise<void>): Promise<void> {
     const life = this.#life
+    requireRenewable(life, 'reset')
     life.isRestarting = true
     try {
-      if (life.isRunning) await this.#end({ signal: 'SIGKILL', timeoutMs: 0 })
-      await renew(this.#context, life, life.layers)
+      await this.#whileEnded({ signal: 'SIGKILL', timeoutMs: 0 }, () => renew(this.#context, life, life.layers))
       await prepare?.()
       await this.#launch(() => {})
     } finally {
       life.isRestarting = false
     }
     this.#context.emit(life, { type: 'restart' })
+  }
+
+  /** Ends it and works on its files. To start it again is up to the caller; only where the work fails, that is done here, if it ran. */
+  async #whileEnded<T>(stop: StopOptions, work: () => Promise<T>): Promise<T> {
+    const life = this.#life
+    const wasRunning = life.isRunning
+    try {
+      if (wasRunning) await this.#end(stop)
+      return await work()
+    } catch (error) {
+      // Whoever is told why the work failed sees in its state whether it came up again.
+      if (wasRunning && !life.isRunning && !life.removal) await this.#launch(() => {}).catch(() => {})
+      throw error
+    }
   }
 
   /**

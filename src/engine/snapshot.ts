@@ -21,28 +21,39 @@ export interface SnapshotOptions {
 /** A clean end may have much to write. */
 export const CLEAN_STOP_MS = 60_000
 
+/** Throws NOT_SUPPORTED for what is written to memory: it cannot become a layer on disk. */
+export function requireKeepable({ name, options }: Life): void {
+  const refuse = (field: string, hint: string) => {
+    const message = `Cannot keep the state of "${name}": what it has written is in memory`
+    throw new MayflyError('NOT_SUPPORTED', message, { container: name, field, hint })
+  }
+  // A disk quota comes first: with one, `scratch` makes no difference.
+  if (options.limits.diskBytes !== undefined) refuse('limits.diskBytes', 'leave out its disk quota')
+  if (options.scratch === 'memory') refuse('scratch', "leave out scratch: 'memory'")
+}
+
+/** Throws NOT_SUPPORTED for a container that cannot get other files. */
+export function requireRenewable({ name, options }: Life, verb: string): void {
+  if (options.pid !== 'host') return
+  throw new MayflyError('NOT_SUPPORTED', `Cannot ${verb} "${name}": it is among the host's processes`, {
+    container: name,
+    field: 'pid',
+    hint: "leave out pid: 'host'",
+  })
+}
+
 /** The container has ended. What it has written moves to `target`, or is nothing; it has no root file system afterwards. */
 async function keepWritten({ session }: ContainerContext, life: Life, target: string): Promise<{ empty: boolean }> {
   const reply = await session.request('keep', ['id', life.id, 'target', target, 'stay', '1'])
-  if (!reply.ok) throw snapshotError(reply, 'keep the state of', life)
+  if (!reply.ok) throw refusalError(reply, { verb: 'keep the state of', container: life.name })
   return { empty: (reply as { empty?: boolean }).empty === true }
 }
 
 /** What it has written goes, and it stands on these layers. */
 export async function renew({ session }: ContainerContext, life: Life, layers: readonly string[]): Promise<void> {
   const reply = await session.request('renew', ['id', life.id, ...layers.flatMap((layer) => ['layer', layer])])
-  if (!reply.ok) throw snapshotError(reply, 'reset', life)
+  if (!reply.ok) throw refusalError(reply, { verb: 'reset', container: life.name })
   life.layers = layers
-}
-
-function snapshotError(refusal: Parameters<typeof refusalError>[0], verb: string, life: Life): MayflyError {
-  if (refusal.errno === 'EXDEV' || refusal.errno === 'ENOTSUP') {
-    return new MayflyError('NOT_SUPPORTED', `Cannot ${verb} "${life.name}": ${refusal.message}`, {
-      container: life.name,
-      ...(refusal.errno === 'EXDEV' ? { field: 'scratch', hint: "leave out scratch: 'memory'" } : {}),
-    })
-  }
-  return refusalError(refusal, { verb, container: life.name })
 }
 
 /** Keeps the state of a container that has ended, and puts it upon that state. The caller starts it again if it ran. */
@@ -52,21 +63,26 @@ export async function takeSnapshot(context: ContainerContext, life: Life): Promi
   const below = life.layers
   // While the container still has them mounted: later, nobody might, and another process could find them useless.
   const letGo = await store.prepared.hold(below)
-  const { empty } = await keepWritten(context, life, target)
-  const layers = empty ? below : [`${target}/tree`, ...below]
-  await renew(context, life, layers)
-  const remove = async () => {
-    // In use: it goes with the session.
-    if (!empty && (await removeDirectory(store.disk, target)) === 'busy') return
+  try {
+    const { empty } = await keepWritten(context, life, target)
+    const layers = empty ? below : [`${target}/tree`, ...below]
+    await renew(context, life, layers)
+    const remove = async () => {
+      // In use: it goes with the session.
+      if (!empty && (await removeDirectory(store.disk, target)) === 'busy') return
+      letGo()
+    }
+    return Object.freeze({
+      key: undefined,
+      layers: Object.freeze(layers),
+      options: life.given,
+      remove,
+      [Symbol.asyncDispose]: remove,
+    })
+  } catch (error) {
     letGo()
+    throw error
   }
-  return Object.freeze({
-    key: undefined,
-    layers: Object.freeze(layers),
-    options: life.given,
-    remove,
-    [Symbol.asyncDispose]: remove,
-  })
 }
 
 /** Prepared states of the store, by key. */
@@ -92,7 +108,8 @@ export class PreparedSnapshots {
    *
    * The key has to name everything that the state depends on.
    *
-   * Throws what `make` throws, and TIMEOUT when the container does not end by itself: its files could be torn.
+   * Throws what `make` throws, NOT_SUPPORTED for what is written to memory (`scratch: 'memory'`, or the disk quota `limits.diskBytes`), and
+   * TIMEOUT when the container does not end by itself: its files could be torn.
    *
    * @example
    * const from = await engine.prepared.ensure('postgres 17, schema 3', async (signal) => {
@@ -135,6 +152,7 @@ export class PreparedSnapshots {
         hint: 'start it from an image, or from a state with a key',
       })
     }
+    requireKeepable(life)
     life.isRestarting = true // its exit does not remove it
     const exit = await container.stop({ timeoutMs })
     signal.throwIfAborted()

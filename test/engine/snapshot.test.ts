@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Container } from '../../src/engine/container.js'
 import { Engine } from '../../src/engine/engine.js'
+import type { ContainerOptions } from '../../src/engine/options.js'
 import { Store } from '../../src/engine/store/store.js'
 import { wardenProgram } from '../../src/engine/where.js'
 import { bundleScenario, startScenario } from '../support/scenario.js'
@@ -134,14 +135,59 @@ describe.skipIf(obstacle())('a snapshot', () => {
     expect(container.port(80)).toBe(port)
   })
 
-  test('is refused for what is written to memory, and leaves the container as it was', async () => {
-    await using container = await engine.start({ image: IMAGE, command: SLEEP, scratch: 'memory' })
+  test.each<[what: string, field: string, options: ContainerOptions]>([
+    ['memory', 'scratch', { scratch: 'memory' }],
+    ['a disk with a quota', 'limits.diskBytes', { limits: { diskBytes: 1024 * 1024 } }],
+  ])('is refused for what is written to %s, and leaves the container as it was', async (_what, field, more) => {
+    await using container = await engine.start({ image: IMAGE, command: SLEEP, ...more })
     await run(container, 'echo x > /x')
+    const { startedAt } = container.inspect()
 
-    await expect(container.snapshot()).rejects.toMatchObject({ code: 'NOT_SUPPORTED', field: 'scratch' })
-
-    await container.start()
+    await expect(container.snapshot()).rejects.toMatchObject({ code: 'NOT_SUPPORTED', field })
+    expect(container.state).toBe('running')
+    expect(container.inspect().startedAt).toEqual(startedAt)
     expect(await run(container, 'cat /x')).toBe('x\n')
+    const keeping = engine.prepared.ensure(`not kept: ${field}`, async () => container)
+    await expect(keeping).rejects.toMatchObject({ code: 'NOT_SUPPORTED', field })
+  })
+
+  test('and a reset are refused among the processes of the host, and leave the container as it was', async ({
+    skip,
+  }) => {
+    if (engine.info.rootless) skip("the host's processes cannot be shared without root")
+    await using container = await engine.start({ image: IMAGE, command: SLEEP, pid: 'host' })
+    await run(container, 'echo x > /x')
+    const { startedAt } = container.inspect()
+
+    await expect(container.snapshot()).rejects.toMatchObject({ code: 'NOT_SUPPORTED', field: 'pid' })
+    await expect(container.reset()).rejects.toMatchObject({ code: 'NOT_SUPPORTED', field: 'pid' })
+
+    expect(container.inspect().startedAt).toEqual(startedAt)
+    expect(await run(container, 'cat /x')).toBe('x\n')
+  })
+
+  test('and a reset start the container again when they fail, and hold nothing', async () => {
+    const image = 'busybox:volume'
+    await using source = await engine.create({ image: IMAGE })
+    await source.commit({ reference: image, changes: ['VOLUME /data'] })
+    const from = await engine.prepared.ensure('held by nobody', async () => {
+      const made = await engine.start({ image, command: SLEEP })
+      await run(made, 'echo below > /root/below')
+      return made
+    })
+    await using container = await engine.start({ image, command: SLEEP, from })
+    await run(container, 'echo x > /x')
+    await using borrower = await engine.start({ image: IMAGE, command: SLEEP, volumesFrom: [container.id] })
+
+    await expect(container.snapshot()).rejects.toThrow('a running container has a mount of it')
+    expect(await run(container, 'cat /x')).toBe('x\n')
+    await expect(container.reset()).rejects.toThrow('something uses its files')
+    expect(await run(container, 'cat /x')).toBe('x\n')
+
+    await borrower.remove({ force: true })
+    await container.remove({ force: true })
+    await engine.images.prune()
+    expect(engine.prepared.find('held by nobody')).toBeUndefined()
   })
 
   test('cannot be mounted upon another root file system', async () => {
