@@ -39,7 +39,7 @@ export interface ExecBufferedOptions {
   readonly input?: string | Uint8Array
   /** Bytes kept of each of stdout and stderr. @default 16777216 */
   readonly maxBytes?: number
-  /** Called with output as it comes, in order. It is collected for the result all the same. */
+  /** Called with output as it comes, in order. It is collected for the result all the same. What it throws kills the program and is the error. */
   readonly onOutput?: (stream: 'stdout' | 'stderr', piece: Uint8Array) => void
   /** Kills the program and ends the wait with its reason. */
   readonly signal?: AbortSignal
@@ -98,15 +98,16 @@ export async function execBuffered(
       bulk.release()
       session.discard(bulk)
     }
-    const onAbort = () => {
+    /** The reason is told when the program is gone, so that nothing of it is left behind. */
+    const giveUp = (reason: unknown) => {
       if (isOver) return
       over()
-      // The abort is told when the program is gone, so that nothing of it is left behind.
       killExec(context, life, launch.id, 9).then(
-        () => reject(signal?.reason),
-        () => reject(signal?.reason),
+        () => reject(reason),
+        () => reject(reason),
       )
     }
+    const onAbort = () => giveUp(signal?.reason)
     const bulk: Bulk = session.bulk('exec', launch.words, {
       reply: (reply) => {
         if ((reply as Reply).ok) {
@@ -117,9 +118,14 @@ export async function execBuffered(
         reject(refusalError(reply as Refusal, launch.attempt))
       },
       data: (stream, piece) => {
+        if (isOver) return
         const isError = stream === STDERR
         ;(isError ? stderr : stdout).push(piece)
-        onOutput?.(isError ? 'stderr' : 'stdout', piece)
+        try {
+          onOutput?.(isError ? 'stderr' : 'stdout', piece)
+        } catch (error) {
+          giveUp(error)
+        }
       },
       notice: (notice) => {
         const exit = toExecExit(notice)

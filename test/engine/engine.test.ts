@@ -474,6 +474,20 @@ describe.skipIf(why)('an engine', () => {
       await expect.poll(async () => (await container.exec(['ps'])).stdout).not.toContain('sleep 77')
     })
 
+    test('ends with what a callback throws, its program killed', async () => {
+      await using container = await engine.start(options(['sleep', '100']))
+      let calls = 0
+      const running = container.exec(['sh', '-c', 'echo out; echo err >&2; echo out; exec sleep 78'], {
+        onOutput: () => {
+          calls++
+          throw new Error('mine')
+        },
+      })
+      await expect(running).rejects.toThrow('mine')
+      await expect.poll(async () => (await container.exec(['ps'])).stdout).not.toContain('sleep 78')
+      expect(calls).toBe(1)
+    })
+
     test('ends with its container', async () => {
       await using container = await engine.start(options(['sleep', '100']))
       const running = container.exec(['sleep', '77'])
