@@ -178,6 +178,8 @@ export async function execStream(
       reply: (reply) => {
         opening.release()
         if ((reply as Reply).ok) {
+          // At once: what is read next may be its exit.
+          context.emit(life, { type: 'exec-start', exec: launch.id, command: launch.command })
           resolve(opening)
           return
         }
@@ -206,7 +208,6 @@ export async function execStream(
     opening.hold()
     streams.connect(opening)
   })
-  context.emit(life, { type: 'exec-start', exec: launch.id, command: launch.command })
   if (!given.stdin) streams.stdin.end()
 
   const wait = (waitOptions: WaitOptions = {}): Promise<ExecExit> => {

@@ -2,8 +2,9 @@ import { once } from 'node:events'
 import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { describe, expect, test, vi } from 'vitest'
-import { type ContainerOptions, type Engine, type EngineEvent, MayflyError } from '../../src/index.js'
+import { type Container, type ContainerOptions, type Engine, type EngineEvent, MayflyError } from '../../src/index.js'
 import { useEngine } from './support/own-engine.js'
 import { obstacle, type World } from './support/world.js'
 
@@ -13,6 +14,9 @@ if (why) console.warn(`skipped: containers are not possible here: ${why}`)
 /** What containers have left in the session's directory. Empty pairs of directories are kept for the next container. */
 const written = (engine: Engine) =>
   readdirSync(join(engine.info.session, 'c'), { recursive: true }).filter((name) => !/^\d+\.[uwm]$/.test(String(name)))
+
+/** Nothing is read or written meanwhile. */
+const beBusy = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
 
 describe.skipIf(why)('an engine', () => {
   let world: World
@@ -850,6 +854,26 @@ describe.skipIf(why)('an engine', () => {
       expect(readdirSync(join(world.rootfs, 'etc'))).toContain('group')
       rmSync(join(world.rootfs, 'script'), { force: true })
     })
+  })
+
+  test.each<[way: string, run: (container: Container) => Promise<unknown>]>([
+    ['exec', (container) => container.exec(['true'])],
+    ['execStream', async (container) => (await container.execStream(['true'])).wait()],
+  ])('tells events in the order in which they happen, those of %s as well', async (_way, run) => {
+    const types: string[] = []
+    const events = engine.events()
+    const container = await engine.start(options(['sleep', '100']))
+    const running = run(container)
+    await setImmediate()
+    beBusy(200) // so that the program's start and its end are read at once
+    await running
+    await container.remove({ force: true })
+    for await (const { type } of events) {
+      types.push(type)
+      if (type === 'remove') break
+    }
+
+    expect(types).toEqual(['create', 'start', 'exec-start', 'exec-die', 'die', 'remove'])
   })
 
   test('tells events as they come', async ({ skip }) => {
