@@ -463,7 +463,14 @@ export class Container implements AsyncDisposable {
   } = {}): AsyncGenerator<ContainerStats, void, undefined> {
     while (this.#life.isRunning) {
       signal?.throwIfAborted()
-      yield await this.stats()
+      let stats: ContainerStats
+      try {
+        stats = await this.stats()
+      } catch (error) {
+        if (!this.#life.isRunning) return // it exited before the warden read the request
+        throw error
+      }
+      yield stats
       await waitForExit(this.#life, { timeoutMs: intervalMs, ...(signal ? { signal } : {}) }).catch((error) => {
         if (!(error instanceof MayflyError && error.code === 'TIMEOUT')) throw error
       })

@@ -400,6 +400,19 @@ describe.skipIf(why)('an engine', () => {
       await expect(container.stats()).rejects.toThrow(code('CONTAINER_NOT_RUNNING'))
     })
 
+    test('ends the stream of what it uses when it exits, also while that is asked', async ({ skip }) => {
+      if (engine.info.rootless) skip('control groups are not delegated to unprivileged users everywhere')
+      for (let round = 0; round < 5; round++) {
+        await using container = await engine.start(options(['sleep', '100'], { remove: false }))
+        for await (const _stats of container.statsStream({ intervalMs: 1 })) {
+          container.kill().catch(() => {}) // it may have ended, of the kill before
+          // The interval is over then and the container gone, which is read only after the next request was sent.
+          void setImmediate().then(() => beBusy(50))
+        }
+        expect(container.state).toBe('exited')
+      }
+    })
+
     test('is told as out of memory when it is', async ({ skip }) => {
       if (engine.info.rootless) skip('control groups are not delegated to unprivileged users everywhere')
       const container = await engine.start(
