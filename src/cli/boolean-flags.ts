@@ -5,7 +5,7 @@ export const YES = /^(1|t|true)$/i
 export const NO = /^(0|f|false)$/i
 
 /**
- * The words with `--init=true` as `--init`, and without `--init=false`. From the first word on that is neither a flag of the command nor the
+ * The words with `--init=true` as `--init`, and without `--init=false`, or with the flag that says no where there is one. From the first word on that is neither a flag of the command nor the
  * value of one, all stays as it is.
  */
 export function withoutBooleanValues({ options }: Command, words: readonly string[]): string[] {
@@ -21,11 +21,13 @@ export function withoutBooleanValues({ options }: Command, words: readonly strin
   for (let at = 0; at < words.length; at++) {
     const word = words[at]!
     if (word === '--' || !/^-./.test(word)) return [...result, ...words.slice(at)]
-    const [, name, value = ''] = /^(--[^=]+)=(.*)$/s.exec(word) ?? []
-    const option = options.find(({ long }) => long === name)
+    const [, name, value = ''] = /^(--[^=]+|-[a-z])=(.*)$/is.exec(word) ?? []
+    const option = options.find(({ long, short }) => name !== undefined && (long === name || short === name))
     const isBoolean = option !== undefined && !option.required && !option.optional
+    const opposite = options.find(({ long }) => long === option?.long?.replace('--', '--no-'))
     if (isBoolean && YES.test(value)) result.push(name!)
     else if (!isBoolean || !NO.test(value)) result.push(word)
+    else if (opposite) result.push(opposite.long!)
     if (name === undefined && needsNext(word) && at + 1 < words.length) result.push(words[++at]!)
   }
   return result

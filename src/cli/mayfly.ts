@@ -65,6 +65,14 @@ program
     process.exitCode = await doctor(flags)
   })
 
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    // Who reads has enough, or its terminal is gone: what was begun is done all the same, and the rest of what is said is lost.
+    if (error.code === 'EPIPE' || error.code === 'EIO') return
+    if (stream === process.stdout) process.stderr.write(`mayfly: cannot write to stdout: ${error.message}\n`)
+    process.exit(FAILURE)
+  })
+
 try {
   const [name = '', ...words] = process.argv.slice(2)
   const called = program.commands.find((one) => one.name() === name)

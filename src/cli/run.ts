@@ -89,8 +89,6 @@ function tellChosenPorts(container: Container, { ports = [] }: ContainerOptions)
 
 /** Passes on everything from the first byte to the exit. False when our reader has gone away. */
 async function passOutput(container: Container): Promise<boolean> {
-  // Each write tells its own error; without a listener the stream would throw it as well.
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   for await (const { stream, data, lostBytes } of container.logs({ follow: true })) {
     if (lostBytes > 0) tell(`${lostBytes} bytes of output were dropped: they came faster than they were read`)
     if (!(await write(process[stream], data))) return false

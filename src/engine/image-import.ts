@@ -7,7 +7,7 @@ import { piecesOf } from './archive-formats/pieces.js'
 import { MayflyError } from './errors.js'
 import { encodeConfig, type HistoryEntry, type ImageConfig, type RuntimeConfig } from './image/config.js'
 import { hostPlatform, type Platform } from './image/platform.js'
-import { parseReference } from './image/reference.js'
+import { parseNewName } from './image/reference.js'
 import type { Session } from './session.js'
 import { decompress } from './store/decompress.js'
 import type { StoredImage } from './store/images.js'
@@ -46,7 +46,7 @@ export async function importImage(
   signal?: AbortSignal,
 ): Promise<StoredImage> {
   const { store } = context
-  for (const reference of references) parseReference(reference) // before the work
+  for (const reference of references) parseNewName(reference) // before the work
   const created = new Date().toISOString()
   const plain: ImageConfig = {
     ...platform,

@@ -8,7 +8,7 @@ import type { BuildContext } from './build/context.js'
 import type { BuildOptions, BuildResult } from './build/options.js'
 import { isDigest } from './image/digest.js'
 import { parsePlatform } from './image/platform.js'
-import { formatReference, parseReference } from './image/reference.js'
+import { formatReference, parseNewName, parseReference } from './image/reference.js'
 import { historyOf, type ImageHistoryEntry, type ImageInspection, inspectImage } from './image-inspection.js'
 import { type ImageRequest, ImageResolver } from './image-resolver.js'
 import type { ImageFacts } from './launch/image.js'
@@ -118,7 +118,7 @@ export class ImageService {
 
   /** Gives an image a further name, taking it from whichever had it. Throws IMAGE_NOT_FOUND, INVALID_REFERENCE. */
   async tag(source: string, target: string): Promise<void> {
-    parseReference(target)
+    parseNewName(target)
     const { id } = await this.get(source)
     await this.#context.store.images.tag(id, target)
   }

@@ -305,6 +305,15 @@ describe.skipIf(why)('mayfly', () => {
     expect((await bench.call(['tag', 'gone:1', 'back:1'])).code).toBe(1)
   })
 
+  test('finishes what was begun when nobody reads what it says', async () => {
+    const names = Array.from({ length: 6 }, (_, i) => `unread:${i}`)
+    for (const name of names) expect((await bench.call(['tag', 'busy:1', name])).code).toBe(0)
+    const child = bench.start(['rmi', ...names])
+    child.stdout!.destroy()
+    expect(await finished(child)).toMatchObject({ code: 0, stderr: '' })
+    expect((await bench.call(['images', '-q', 'unread'])).stdout).toBe('')
+  })
+
   test('finds and removes what is damaged', async () => {
     const built = await bench.call(['build', '-q', '-t', 'broken:1', '-'], 'FROM busy:1\nLABEL broken=1\n')
     const blob = join(bench.home, 'blobs/sha256', built.stdout.trim().slice('sha256:'.length))

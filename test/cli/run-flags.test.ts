@@ -215,6 +215,10 @@ describe('the command line of run', () => {
       ['--env=true', '--init=maybe', '--', '--rm=true'],
     ])
       expect(of(...words)).toEqual(words)
+    const history = new Command('history').option('-H, --human', '', true).option('--no-human').option('-q, --quiet')
+    expect(withoutBooleanValues(history, ['--human=false', '-H=0', '-q=true', '-q=f', 'image'])).toEqual([
+      ...['--no-human', '--no-human', '-q', 'image'],
+    ])
   })
 
   test('an unknown flag is refused', () => {

@@ -279,6 +279,11 @@ describe.skipIf(reason !== '')(`images${reason && ` (${reason})`}`, () => {
       expect(deleted[0]).toBe(id)
       expect(await rejection(engine.images.get(id))).toMatchObject({ code: 'IMAGE_NOT_FOUND' })
       expect(await rejection(engine.images.tag('named:1', 'x'))).toMatchObject({ code: 'IMAGE_NOT_FOUND' })
+      const invented = `x@sha256:${'a'.repeat(64)}`
+      expect(await rejection(engine.images.tag('named:1', invented))).toMatchObject({ code: 'INVALID_REFERENCE' })
+      expect(await rejection(engine.images.import(oneFile('a', 'b'), { reference: invented }))).toMatchObject({
+        code: 'INVALID_REFERENCE',
+      })
     })
 
     it('stay while a container was made from the image', async () => {

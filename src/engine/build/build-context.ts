@@ -1,14 +1,14 @@
 /** From what a build is given to a tree and a Dockerfile: directories as they are, everything else laid out on the store's disk first. */
 
 import { constants } from 'node:fs'
-import { chmod, mkdir, open, readFile, realpath, stat, writeFile } from 'node:fs/promises'
-import { dirname, isAbsolute, join, posix, resolve } from 'node:path'
+import { mkdir, open, readFile, realpath, stat } from 'node:fs/promises'
+import { isAbsolute, join, posix, resolve } from 'node:path'
 import { piecesOf } from '../archive-formats/pieces.js'
 import { MayflyError } from '../errors.js'
 import { decompress } from '../store/decompress.js'
-import { writeError } from '../store/disk.js'
 import { unpackLayer } from '../store/layer-archive.js'
 import type { BuildContext } from './context.js'
+import { layOutFiles } from './context-files.js'
 import type { FileDigests } from './file-digests.js'
 import { checkout, parseGitReference, resolveCommit } from './git.js'
 import { IgnorePatterns, parseIgnoreFile } from './ignore.js'
@@ -202,36 +202,6 @@ async function layOut(world: ContextWorld, files: Readonly<Record<string, Contex
   const temporary = await world.context.store.temporary()
   await mkdir(temporary, { mode: 0o700 })
   world.temporaries.push(temporary)
-  for (const [name, file] of Object.entries(files)) {
-    const path = posix.normalize(name)
-    if (
-      name === '' ||
-      name.includes('\0') ||
-      posix.isAbsolute(path) ||
-      path === '.' ||
-      path.split('/')[0] === '..' ||
-      path.endsWith('/')
-    ) {
-      throw new MayflyError(
-        'INVALID_OPTION',
-        `context.files: ${JSON.stringify(name)} is no path of a file inside a context`,
-        {
-          field: 'context.files',
-          value: name,
-        },
-      )
-    }
-    const isPlain = typeof file === 'string' || file instanceof Uint8Array
-    const content = isPlain ? file : file.content
-    const mode = isPlain ? 0o644 : (file.mode ?? 0o644)
-    const target = join(temporary, path)
-    try {
-      await mkdir(dirname(target), { recursive: true, mode: 0o755 })
-      await writeFile(target, content, { mode: 0o600 })
-      await chmod(target, mode)
-    } catch (error) {
-      throw writeError(error, target)
-    }
-  }
+  await layOutFiles(temporary, files)
   return temporary
 }

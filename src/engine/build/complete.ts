@@ -2,7 +2,7 @@
 
 import { MayflyError } from '../errors.js'
 import { hostPlatform, type Platform, parsePlatform } from '../image/platform.js'
-import { parseReference } from '../image/reference.js'
+import { parseNewName } from '../image/reference.js'
 import { nearest } from './dockerfile/nearest.js'
 import type { BuildOptions } from './options.js'
 
@@ -79,10 +79,7 @@ export function checkOptions(options: BuildOptions): Platform {
     const value = (context as unknown as Record<string, unknown>)[kind]
     if (value !== undefined && typeof value !== 'string') throw refuse(`context.${kind}`, value, 'expected a string')
   }
-  for (const tag of options.tags ?? []) {
-    const { digest } = parseReference(tag)
-    if (digest !== undefined) throw refuse('tags', tag, 'a name that is given cannot have a digest')
-  }
+  for (const tag of options.tags ?? []) parseNewName(tag)
   return options.platform === undefined ? hostPlatform() : parsePlatform(options.platform)
 }
 

@@ -76,6 +76,7 @@ export class Solver {
       host: hostPlatform(),
       targetStage: options.world.options.target ?? stages.at(-1)!.name ?? 'default',
       escape: directives.escape,
+      lines: this.#dockerfile.lines,
     })
     this.#stages = new Stages({
       dockerfile: options.dockerfile,

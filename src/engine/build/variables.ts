@@ -13,6 +13,7 @@ import { formatPlatform, type Platform } from '../image/platform.js'
 import { expand } from './dockerfile/expand.js'
 import { PREDEFINED_ARGS, PROXY_ARGS } from './dockerfile/predefined.js'
 import type { ArgInstruction, EscapeCharacter } from './dockerfile/types.js'
+import { locate } from './step-error.js'
 
 export type BuildArgs = Readonly<Record<string, string>>
 
@@ -24,6 +25,8 @@ export function globalVariables(options: {
   readonly host: Platform
   readonly targetStage: string
   readonly escape: EscapeCharacter
+  /** Of the Dockerfile, for messages. */
+  readonly lines: readonly string[]
 }): Map<string, string> {
   const { args, buildArgs, target, host, targetStage } = options
   const values = new Map<string, string>()
@@ -40,9 +43,16 @@ export function globalVariables(options: {
   values.set('TARGETSTAGE', targetStage)
   for (const name of [...values.keys()]) if (buildArgs[name] !== undefined) values.set(name, buildArgs[name])
   for (const instruction of args) {
+    const expandGlobal = (value: string) => {
+      try {
+        return expand(value, values, { escape: options.escape })
+      } catch (error) {
+        throw locate(error, instruction.location, options.lines)
+      }
+    }
     for (const { key, value } of instruction.args) {
       if (buildArgs[key] !== undefined) values.set(key, buildArgs[key])
-      else if (value !== undefined) values.set(key, expand(value, values, { escape: options.escape }))
+      else if (value !== undefined) values.set(key, expandGlobal(value))
     }
   }
   return values

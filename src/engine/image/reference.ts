@@ -81,6 +81,13 @@ export function parseReference(text: string): ImageReference {
   return Object.freeze({ registry, repository, tag: tag ?? (digest === undefined ? DEFAULT_TAG : undefined), digest })
 }
 
+/** Reads a name for an image that is here. Throws INVALID_REFERENCE, also for one with a digest: that says what the image is, and is not given. */
+export function parseNewName(text: string): ImageReference {
+  const reference = parseReference(text)
+  if (reference.digest === undefined) return reference
+  throw invalid(text, reference.digest, 'a name that is given to an image cannot have a digest')
+}
+
 /** The canonical text: `docker.io/library/postgres:16`. */
 export function formatReference(reference: ImageReference): string {
   return `${reference.registry}/${reference.repository}${suffix(reference)}`

@@ -97,11 +97,37 @@ describe.skipIf(obstacle())('a build that fails', () => {
       code: 'CONTEXT_INVALID',
       field: 'file',
     })
-    const files = { '../x': '' }
-    expect(await failure('', { context: { dockerfile: 'FROM base', files } })).toMatchObject({
-      code: 'INVALID_OPTION',
-      field: 'context.files',
+    expect(await failure('FROM base', { tags: [`x@sha256:${'a'.repeat(64)}`] })).toMatchObject({
+      code: 'INVALID_REFERENCE',
     })
+  })
+
+  test.each([
+    ['../x', { '../x': '' }],
+    ['a/b', { a: 'x', 'a/b': 'y' }],
+    ['a/b', { 'a/b': 'x', a: 'y' }],
+    ['a//b', { 'a/b': 'x', 'a//b': 'y' }],
+    ['x'.repeat(300), { ['x'.repeat(300)]: 'x' }],
+    ['deep/'.repeat(1000), { [`${'deep/'.repeat(1000)}x`]: 'x' }],
+    ['a', { a: { content: 'x', mode: -1 } }],
+    ['a', { a: { content: 'x', mode: 1.5 } }],
+    ['a', { a: { content: 'x', mode: '755' } }],
+    ['a', { a: { mode: 0o644 } }],
+    ['a', { a: 5 }],
+    ['a', { a: null }],
+  ])('names a file of a context that cannot be: %.40s', async (value, files) => {
+    const error = await failure('', { context: { dockerfile: 'FROM base', files: files as never } })
+    expect(error).toMatchObject({ code: 'INVALID_OPTION', field: 'context.files' })
+    expect(error.value).toContain(value)
+  })
+
+  test('names the place of an ARG before the first FROM', async () => {
+    for (const line of ['ARG X=${Y:?need}', 'ARG X="${Y"'])
+      expect(await failure(`# first\n${line}\nFROM scratch`)).toMatchObject({
+        code: 'DOCKERFILE_INVALID',
+        line: 2,
+        message: expect.stringMatching(/^Dockerfile:2: .*\n(.*\n)*.*ARG X/),
+      })
   })
 
   test('a link of the context that leads out of it is not followed', async () => {
