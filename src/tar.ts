@@ -128,27 +128,37 @@ export async function firstEntry(
   let buffered: Buffer = Buffer.alloc(0)
   let entry: { type: FirstEntry['type']; link: string; wanted: number } | undefined
   let longLink: string | undefined
+  // Put together once: at each piece it would take the square of the file's size.
+  const contents: Uint8Array[] = []
+  let length = 0
   for await (const piece of tar) {
-    buffered = Buffer.concat([buffered, piece])
-    while (entry === undefined && buffered.length >= BLOCK) {
-      const flag = String.fromCharCode(buffered[156]!)
-      const size = Number.parseInt(text(buffered, 124, 136).trim() || '0', 8)
-      if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {
-        const skipped = BLOCK + Math.ceil(size / BLOCK) * BLOCK
-        if (buffered.length < skipped) break
-        const extra = buffered.toString('utf8', BLOCK, BLOCK + size)
-        if (flag === 'K') longLink = extra.replace(/\0.*$/s, '')
-        if (flag === 'x') longLink = /^\d+ linkpath=(.*)$/m.exec(extra)?.[1] ?? longLink
-        buffered = buffered.subarray(skipped)
-        continue
+    let rest = piece
+    if (!entry) {
+      buffered = Buffer.concat([buffered, piece])
+      while (entry === undefined && buffered.length >= BLOCK) {
+        const flag = String.fromCharCode(buffered[156]!)
+        const size = Number.parseInt(text(buffered, 124, 136).trim() || '0', 8)
+        if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {
+          const skipped = BLOCK + Math.ceil(size / BLOCK) * BLOCK
+          if (buffered.length < skipped) break
+          const extra = buffered.toString('utf8', BLOCK, BLOCK + size)
+          if (flag === 'K') longLink = extra.replace(/\0.*$/s, '')
+          if (flag === 'x') longLink = /^\d+ linkpath=(.*)$/m.exec(extra)?.[1] ?? longLink
+          buffered = buffered.subarray(skipped)
+          continue
+        }
+        const type = TYPE_OF_FLAG[flag] ?? 'other'
+        const link = type === 'link' ? (longLink ?? text(buffered, 157, 257)) : ''
+        entry = { type, link, wanted: type === 'file' ? Math.min(size, maxBytes) : 0 }
+        buffered = buffered.subarray(BLOCK)
       }
-      const type = TYPE_OF_FLAG[flag] ?? 'other'
-      const link = type === 'link' ? (longLink ?? text(buffered, 157, 257)) : ''
-      entry = { type, link, wanted: type === 'file' ? Math.min(size, maxBytes) : 0 }
-      buffered = buffered.subarray(BLOCK)
+      if (!entry) continue
+      rest = buffered
     }
-    if (entry && buffered.length >= entry.wanted) {
-      return { type: entry.type, link: entry.link, contents: buffered.subarray(0, entry.wanted) }
+    contents.push(rest)
+    length += rest.length
+    if (length >= entry.wanted) {
+      return { type: entry.type, link: entry.link, contents: Buffer.concat(contents, entry.wanted) }
     }
   }
   throw new Error('The archive ends before its first entry does')
