@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto'
 import type { Backend, BackendContainer, BackendState, ContainerSpec, ImageFacts } from './backends/backend.js'
 import { entriesOf } from './copy.js'
 import type { Definition } from './definition.js'
+import { Once } from './engine/once.js'
 import { migrationKey } from './migration-key.js'
 import type { Migration } from './migrations.js'
 import type { Preparable } from './preparation-options.js'
@@ -56,8 +57,13 @@ function readsLog(strategy: WaitStrategy | undefined): boolean {
   return strategy instanceof LogMessageWaitStrategy
 }
 
+interface SessionStates {
+  readonly made: Map<string, BackendState>
+  readonly making: Once<BackendState>
+}
+
 /** States that only this process may use, since functions without a key made them. */
-const ofSession = new WeakMap<Backend, Map<string, Promise<BackendState>>>()
+const ofSession = new WeakMap<Backend, SessionStates>()
 
 /** The state to begin with: found, or made now. Throws what making it throws; then nothing is kept. */
 export async function preparedState(request: PreparationRequest, signal: AbortSignal): Promise<BackendState> {
@@ -68,14 +74,14 @@ export async function preparedState(request: PreparationRequest, signal: AbortSi
     keys.map(({ text }) => text),
   )
   if (keys.every(({ isLasting }) => isLasting)) return lastingState(request, key, migrations, signal)
-  const states = ofSession.get(request.backend) ?? new Map<string, Promise<BackendState>>()
+  const states = ofSession.get(request.backend) ?? { made: new Map(), making: new Once() }
   ofSession.set(request.backend, states)
-  const known = states.get(key)
-  if (known) return known
-  const making = sessionState(request, signal)
-  states.set(key, making)
-  making.catch(() => states.delete(key))
-  return making
+  const make = async () => {
+    const state = await sessionState(request, signal)
+    states.made.set(key, state)
+    return state
+  }
+  return states.making.run(key, async () => states.made.get(key), make, signal)
 }
 
 async function lastingState(
@@ -97,11 +103,16 @@ async function sessionState(request: PreparationRequest, signal: AbortSignal): P
   const { preparable, bringUp, definition } = request
   const from = await lastingState(request, await keyOf(request, []), [], signal)
   const container = await bringUp(specToPrepare(request), from, definition.preparation.migrations, signal)
+  let state: BackendState
   try {
-    return await container.keepState({ timeoutMs: preparable.stopTimeoutMs, stay: false, signal })
-  } finally {
-    await container.remove({ force: true, volumes: true })
+    state = await container.keepState({ timeoutMs: preparable.stopTimeoutMs, stay: false, signal })
+  } catch (error) {
+    // The first error is the one that is told; what stays is the session's to remove.
+    await container.remove({ force: true, volumes: true }).catch(() => {})
+    throw error
   }
+  await container.remove({ force: true, volumes: true })
+  return state
 }
 
 /** Nobody is to find it, and no port of the host is to be taken from who wants it. */

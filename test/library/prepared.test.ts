@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import pg from 'pg'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { BackendState } from '../../src/backends/backend.js'
@@ -107,6 +108,46 @@ describe.skipIf(obstacle())('a prepared state', () => {
       expect(await query(db.connectionUri, 'select * from made')).toEqual([])
     }
     expect(calls).toBe(1)
+  })
+
+  test('that a start was making when it was given up is made by the next one that waits for it', async () => {
+    const controller = new AbortController()
+    let calls = 0
+    const definition = fresh.withMigrations(async (db) => {
+      if (calls++ === 0) await new Promise(() => {}) // hangs
+      await query(db.connectionUri, 'create table made (id int)')
+    })
+    const givenUp = definition.start({ signal: controller.signal })
+    await expect.poll(() => calls, { timeout: 20_000 }).toBe(1)
+    const waiting = [definition.start(), definition.start()]
+    await setTimeout(500) // until they wait
+    controller.abort(new Error('enough'))
+    await expect(givenUp).rejects.toThrow('enough')
+    for (const start of waiting) {
+      await using db = await start
+      expect(await query(db.connectionUri, 'select * from made')).toEqual([])
+    }
+    expect(calls).toBe(2)
+  })
+
+  test('that cannot be kept says why, also where its container cannot be removed either', async () => {
+    const { backend } = world
+    const create = backend.createContainer.bind(backend)
+    backend.createContainer = async (...options) => {
+      const container = await create(...options)
+      const remove = container.remove.bind(container)
+      container.keepState = () => Promise.reject(new Error('not kept'))
+      container.remove = async (how) => {
+        await remove(how)
+        throw new Error('not removed')
+      }
+      return container
+    }
+    try {
+      await expect(fresh.withMigrations(() => {}).start()).rejects.toThrow('not kept')
+    } finally {
+      backend.createContainer = create
+    }
   })
 
   test('runs migrations at every start where there is no prepared state', async () => {

@@ -13,10 +13,10 @@ import { join } from 'node:path'
 import { MayflyError } from '../errors.js'
 import { isDigest, splitDigest } from '../image/digest.js'
 import { chainId as chainIdOf, chainIds, type Descriptor } from '../image/manifest.js'
+import { Once } from '../once.js'
 import { namesIn, parseJson, readSmallFile, type StoreDisk, writeError } from './disk.js'
 import { digestLayer, unpackLayer } from './layer-archive.js'
 import { alone, clearPlace, layerDamage, removeDirectory } from './layer-place.js'
-import { Once } from './once.js'
 
 export interface Layer {
   /** What it is together with all below it: its name in the store. */

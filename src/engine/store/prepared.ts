@@ -13,11 +13,11 @@ import { createHash } from 'node:crypto'
 import { existsSync, lstatSync, utimesSync } from 'node:fs'
 import { mkdir, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { Once } from '../once.js'
 import { namesIn, parseJson, readSmallFile, type StoreDisk, writeError } from './disk.js'
 import { alone, aloneAtOnce, clearPlace, removeDirectory } from './layer-place.js'
 import { bootId } from './layers.js'
 import { type Lock, takeLock, tryLock } from './lock.js'
-import { Once } from './once.js'
 
 export interface PreparedState {
   /** Directories to mount, uppermost first: its own, if anything was written, and all below. */

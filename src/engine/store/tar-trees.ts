@@ -2,9 +2,9 @@
 
 import { lstat, mkdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Once } from '../once.js'
 import { namesIn, parseJson, readSmallFile, type StoreDisk, writeError } from './disk.js'
 import { alone, clearPlace, layerDamage, removeDirectory } from './layer-place.js'
-import { Once } from './once.js'
 
 export interface TarTree {
   /** The directory to mount. */

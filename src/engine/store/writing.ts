@@ -6,9 +6,9 @@
 
 import { join } from 'node:path'
 import { MayflyError } from '../errors.js'
+import { unlessAborted } from '../once.js'
 import type { StoreDisk } from './disk.js'
 import { type Lock, takeLock, tryLock } from './lock.js'
-import { unlessAborted } from './once.js'
 
 /** How often an exclusive lock that must come in time is tried. */
 const TRY_EVERY_MS = 50
