@@ -9,9 +9,10 @@ import type { StartedTestContainer } from '../started-container.js'
 import { dependenciesOf } from './members.js'
 
 interface Kept {
+  readonly definition: GenericContainer
   readonly starting: Promise<StartedTestContainer>
   /** Dependencies that it let start, to let go of after it. */
-  readonly held: readonly GenericContainer[]
+  readonly held: readonly Kept[]
   started: StartedTestContainer | undefined
   users: number
 }
@@ -38,9 +39,8 @@ export class ContainerGroup {
   begin(definition: GenericContainer): Promise<StartedTestContainer> {
     const known = this.#kept.get(definition)
     if (known) return known.starting
-    const others = dependenciesOf(definition)
-    const held = others.filter((other) => !this.#elsewhere(other))
-    const kept: Kept = { starting: this.#start(definition, others, held), held, started: undefined, users: 0 }
+    const held: Kept[] = []
+    const kept: Kept = { definition, starting: this.#start(definition, held), held, started: undefined, users: 0 }
     this.#kept.set(definition, kept)
     kept.starting.then(
       (started) => {
@@ -54,50 +54,64 @@ export class ContainerGroup {
     return kept.starting
   }
 
-  async #start(
-    definition: GenericContainer,
-    others: readonly GenericContainer[],
-    held: readonly GenericContainer[],
-  ): Promise<StartedTestContainer> {
+  /** Puts what it holds on to into `held`, before anything is awaited. */
+  async #start(definition: GenericContainer, held: Kept[]): Promise<StartedTestContainer> {
     const { signal } = this.#controller
-    const outcomes = await Promise.allSettled(others.map((one) => this.#elsewhere(one) ?? this.acquire(one)))
+    const starting = dependenciesOf(definition).map((one) => {
+      const elsewhere = this.#elsewhere(one)
+      if (elsewhere) return elsewhere
+      const kept = this.#hold(one)
+      held.push(kept)
+      return kept.starting
+    })
+    const outcomes = await Promise.allSettled(starting)
     try {
       for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
       return await startAlone(definition, signal)
     } catch (error) {
-      await Promise.allSettled(held.map((one) => this.release(one)))
+      await Promise.allSettled(held.map((one) => this.#letGo(one)))
       throw error
     }
   }
 
   /** Resolves to the started container, which stays until it is released as often as it was acquired. */
   async acquire(definition: GenericContainer): Promise<StartedTestContainer> {
-    const starting = this.begin(definition)
-    this.#kept.get(definition)!.users++
-    return starting
+    return this.#hold(definition).starting
+  }
+
+  #hold(definition: GenericContainer): Kept {
+    this.begin(definition)
+    const kept = this.#kept.get(definition)!
+    kept.users++
+    return kept
   }
 
   /** Stops it if nobody else holds on to it. Quiet when its start has failed. */
   async release(definition: GenericContainer): Promise<void> {
     const kept = this.#kept.get(definition)
-    if (!kept || --kept.users > 0) return
-    await this.#end(definition, kept)
+    if (kept) await this.#letGo(kept)
   }
 
-  async #end(definition: GenericContainer, kept: Kept): Promise<void> {
-    this.#kept.delete(definition)
+  async #letGo(kept: Kept): Promise<void> {
+    // It may be gone, and its definition begun again since: that one is not ours.
+    if (this.#kept.get(kept.definition) !== kept || --kept.users > 0) return
+    await this.#end(kept)
+  }
+
+  async #end(kept: Kept): Promise<void> {
+    this.#kept.delete(kept.definition)
     const started = await kept.starting.catch(() => undefined)
     try {
       await started?.stop()
     } finally {
-      if (started) await Promise.all(kept.held.map((one) => this.release(one)))
+      if (started) await Promise.all(kept.held.map((one) => this.#letGo(one)))
     }
   }
 
   /** Stops those that nobody holds on to. */
   async closeIdle(): Promise<void> {
-    const idle = [...this.#kept].filter(([, { users }]) => users <= 0)
-    await Promise.all(idle.map(([definition, kept]) => this.#end(definition, kept)))
+    const idle = [...this.#kept.values()].filter(({ users }) => users <= 0)
+    await Promise.all(idle.map((kept) => this.#end(kept)))
   }
 
   /** Gives up what is being started and stops what runs, whoever holds on to it. The group can be used again. */
