@@ -69,7 +69,7 @@ export interface StartOptions {
 
 /** A volume in a container. */
 export interface VolumeMount {
-  /** One that was started, or its name. */
+  /** One that was started, or a name: of one that is there, else it is made and stays. */
   readonly volume: StartedVolume | string
   /** Absolute path, made when missing. */
   readonly target: string

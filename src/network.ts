@@ -57,7 +57,10 @@ export class Network {
   }
 
   /**
-   * Makes it. Throws NAME_TAKEN.
+   * Makes it.
+   *
+   * Throws NAME_TAKEN, SUBNET_IN_USE when the subnet overlaps a route of the host or another network, INVALID_OPTION, and NOT_SUPPORTED
+   * where there are no networks or, for one with IPv6, the kernel has none.
    *
    * A container can be on several networks that are all of this process, or all beside a shared one: made in the process that shares it, and
    * gone with this one.
@@ -106,7 +109,9 @@ export class StartedNetwork implements AsyncDisposable {
   /**
    * Adds a running container, under its name and these.
    *
-   * Throws NOT_SUPPORTED for a container of this process and a network that is shared, or the reverse: start it on the shared network.
+   * Throws NETWORK_CONNECTED, ADDRESS_IN_USE when the address is another's or none is left, INVALID_OPTION, and NOT_SUPPORTED for a
+   * container that has no networks of its own, and for one of this process and a network that is shared, or the reverse: start it on the
+   * shared network.
    */
   async connect(
     container: StartedTestContainer,
@@ -120,7 +125,11 @@ export class StartedNetwork implements AsyncDisposable {
     })
   }
 
-  /** Takes a container off it. */
+  /**
+   * Takes a container off it; connections over it end.
+   *
+   * Throws NETWORK_NOT_CONNECTED, and NOT_SUPPORTED for a container of this process and a network that is shared, or the reverse.
+   */
   async disconnect(container: StartedTestContainer): Promise<void> {
     this.requireBeside(container)
     await this.network.disconnect(container.getId())
@@ -135,13 +144,13 @@ export class StartedNetwork implements AsyncDisposable {
     })
   }
 
-  /** Removes it. May be called twice. */
+  /** Removes it. May be called twice. Throws NETWORK_IN_USE while a container is on it. */
   async stop(): Promise<StoppedNetwork> {
     await this.network.remove()
     return new StoppedNetwork()
   }
 
-  /** Removes it. */
+  /** As {@link stop}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop()
   }

@@ -24,7 +24,11 @@ export class Volume {
     this.#options = shape(options, 'volume')
   }
 
-  /** Makes it. Throws NAME_TAKEN. */
+  /**
+   * Makes it. One that is there already, perhaps made by another process, is mounted by its name instead: see `withVolumes`.
+   *
+   * Throws NAME_TAKEN, and INVALID_OPTION for the name.
+   */
   async start({ signal }: { readonly signal?: AbortSignal } = {}): Promise<StartedVolume> {
     const backend = await currentBackend()
     return new StartedVolume(await backend.createVolume(this.#options, signal ? { signal } : {}))
@@ -45,12 +49,12 @@ export class StartedVolume implements AsyncDisposable {
     return this.#volume.name
   }
 
-  /** Removes it with everything in it. May be called twice. */
+  /** Removes it with everything in it. May be called twice. Throws VOLUME_IN_USE while a container has it. */
   stop(): Promise<void> {
     return this.#volume.remove()
   }
 
-  /** Removes it. */
+  /** As {@link stop}. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop()
   }

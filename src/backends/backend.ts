@@ -470,9 +470,9 @@ export interface Backend {
     make: (signal: AbortSignal) => Promise<BackendContainer>,
     options: { readonly timeoutMs: number; readonly signal: AbortSignal },
   ): Promise<BackendState>
-  /** Makes a network. */
+  /** Makes a network. Throws NAME_TAKEN. */
   createNetwork(options: NetworkOptions, control?: WithSignal): Promise<BackendNetwork>
-  /** Makes a volume. */
+  /** Makes a volume. Throws NAME_TAKEN when there is one under that name, perhaps of another process. */
   createVolume(options: VolumeOptions, control?: WithSignal): Promise<BackendVolume>
   /**
    * Lets containers reach these TCP ports of the host's loopback, under the address that `host-gateway` stands for. For all

@@ -88,7 +88,7 @@ export class EmbeddedBackend implements Backend {
   }
 
   createVolume(options: VolumeOptions, control: WithSignal = {}): Promise<BackendVolume> {
-    return this.#engine.volumes.create(withoutUndefined(options), control)
+    return this.#engine.volumes.createNew(withoutUndefined(options), control)
   }
 
   async exposeHostPorts(ports: readonly number[], { signal }: WithSignal = {}): Promise<void> {

@@ -92,6 +92,19 @@ export class Volumes {
     return this.#ensure(name ?? newId(), labels, name === undefined)
   }
 
+  /** As `create`, but throws NAME_TAKEN where one is there under that name. @internal */
+  async createNew(options: VolumeOptions, { signal }: { readonly signal?: AbortSignal } = {}): Promise<Volume> {
+    signal?.throwIfAborted()
+    const { name = newId(), labels } = optionsShape(options, 'volume')
+    const made = await this.#make(name, labels, options.name === undefined)
+    if (made) return made
+    throw new MayflyError('NAME_TAKEN', `The name "${name}" is taken by another volume`, {
+      field: 'volume.name',
+      value: name,
+      hint: 'to use that one as it is, mount it by its name',
+    })
+  }
+
   /** All of the store, by name. */
   async list(): Promise<Volume[]> {
     const names = await namesIn(this.#directory)
@@ -133,8 +146,18 @@ export class Volumes {
   }
 
   async #ensure(name: string, labels: Readonly<Record<string, string>>, isAnonymous: boolean): Promise<Volume> {
-    const known = this.#read(name)
+    const known = this.#read(name) ?? (await this.#make(name, labels, isAnonymous)) ?? this.#read(name)
     if (known) return known
+    // Somebody else made it at the same time, and removed it again.
+    return this.#volume({ name, labels, createdAt: new Date().toISOString(), isAnonymous })
+  }
+
+  /** Undefined: there is one under that name. */
+  async #make(
+    name: string,
+    labels: Readonly<Record<string, string>>,
+    isAnonymous: boolean,
+  ): Promise<Volume | undefined> {
     const facts = { name, labels, createdAt: new Date().toISOString(), isAnonymous }
     const temporary = await this.#store.temporary()
     const directory = join(this.#directory, name)
@@ -148,8 +171,9 @@ export class Volumes {
       await this.#store.discard(temporary)
       const { code } = error as NodeJS.ErrnoException
       if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw writeError(error, directory)
+      return undefined
     }
-    return this.#read(name) ?? this.#volume(facts) // somebody else's, if that was faster
+    return this.#volume(facts)
   }
 
   #read(name: string): Volume | undefined {
