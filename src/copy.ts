@@ -104,6 +104,11 @@ function isStream(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
 }
 
+/** Contents that come as a stream. */
+export function isReadOnce(content: Content): boolean {
+  return typeof content === 'object' && !(content instanceof Uint8Array)
+}
+
 export interface Owner {
   readonly uid: number
   readonly gid: number

@@ -8,7 +8,7 @@
 
 import { createHash } from 'node:crypto'
 import type { Backend, BackendContainer, BackendState, ContainerSpec, ImageFacts } from './backends/backend.js'
-import { entriesOf } from './copy.js'
+import { entriesOf, isReadOnce } from './copy.js'
 import type { Definition } from './definition.js'
 import { Once } from './engine/once.js'
 import { migrationKey } from './migration-key.js'
@@ -43,13 +43,9 @@ export function isPrepared(definition: Definition, preparable: Preparable, isHoo
   const { isOn, key, migrations } = definition.preparation
   if (!(isOn ?? (preparable.byDefault || key !== undefined || migrations.length > 0))) return false
   const { copies, mounts, volumesFrom, hooks, waitStrategy } = definition
-  const isOnce = copies.archives.length > 0 || copies.contents.some(({ content }) => isStream(content))
+  const isOnce = copies.archives.length > 0 || copies.contents.some(({ content }) => isReadOnce(content))
   const areHooked = isHooked || hooks.some(({ created, starting }) => created !== undefined || starting !== undefined)
   return mounts.length === 0 && volumesFrom.length === 0 && !isOnce && !areHooked && !readsLog(waitStrategy)
-}
-
-function isStream(content: unknown): boolean {
-  return typeof content === 'object' && !(content instanceof Uint8Array)
 }
 
 function readsLog(strategy: WaitStrategy | undefined): boolean {

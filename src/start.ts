@@ -9,9 +9,12 @@ import type {
   Inspection,
 } from './backends/backend.js'
 import { backendUpon } from './backends/current.js'
+import { isReadOnce } from './copy.js'
 import { copyArchives, copyEntries } from './copy-in.js'
 import { type Definition, toSpec, upon } from './definition.js'
+import { unlessAborted } from './engine/deadline.js'
 import { MayflyError } from './engine/errors.js'
+import { describeExit } from './engine/exit.js'
 import { callHook } from './hooks.js'
 import { hostAccess } from './host-ports.js'
 import { substituteImage } from './image-substitution.js'
@@ -20,7 +23,7 @@ import type { Migration } from './migrations.js'
 import type { PreparationRequest } from './preparation.js'
 import { ANY_CONTAINER, NO_PREPARATION, type Preparable } from './preparation-options.js'
 import { RunningContainer } from './running-container.js'
-import { describeExit, readTail, withContainerFacts } from './wait/explain.js'
+import { readTail, withContainerFacts } from './wait/explain.js'
 import { HealthCheckWaitStrategy } from './wait/health-check.js'
 import { ListeningPortsWaitStrategy } from './wait/listening-ports.js'
 import { pause } from './wait/retry.js'
@@ -54,7 +57,7 @@ export async function startContainer(source: Launchable, signal: AbortSignal): P
   signal.throwIfAborted()
   for (let attempt = 1; ; attempt++) {
     const definition = await source.define()
-    const backend = await untilAborted(backendUpon(upon(definition)), signal)
+    const backend = await unlessAborted(backendUpon(upon(definition)), signal)
     try {
       return await startOnce(backend, definition, source, signal)
     } catch (error) {
@@ -176,7 +179,7 @@ async function prepareContainer(
 async function orRemoved<T>(container: BackendContainer, work: Promise<T>, signal: AbortSignal): Promise<T> {
   try {
     // A hook may hang, and so may a stream that is copied: the signal ends the wait for them too.
-    return await untilAborted(work, signal)
+    return await unlessAborted(work, signal)
   } catch (error) {
     const explained = signal.aborted ? signal.reason : await withContainerFacts(error, container)
     // The first error is the one that is told; what stays is the session's to remove.
@@ -251,10 +254,6 @@ export async function resetContainer(running: RunningContainer, signal: AbortSig
   if (!isUponState) await running.migrate()
 }
 
-function isReadOnce(content: unknown): boolean {
-  return typeof content === 'object' && !(content instanceof Uint8Array)
-}
-
 async function prepareImage(
   backend: Backend,
   definition: Definition,
@@ -308,14 +307,5 @@ async function settle(container: BackendContainer, signal: AbortSignal): Promise
         ? "if it is meant to do one thing and end, wait for that: withWaitStrategy(Wait.forOneShotStartup()); if it is meant to stay, give it something to do: withCommand(['sleep', 'infinity'])"
         : 'see its last output',
     ...(logTail ? { logTail } : {}),
-  })
-}
-
-function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason)
-    if (signal.aborted) onAbort()
-    signal.addEventListener('abort', onAbort, { once: true })
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
   })
 }

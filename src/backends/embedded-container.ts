@@ -1,6 +1,7 @@
 /** A container of the engine, as the library sees it. */
 
 import type { Container } from '../engine/container.js'
+import { unlessAborted } from '../engine/deadline.js'
 import type { Engine } from '../engine/engine.js'
 import { undoable } from '../engine/faults.js'
 import type { ContainerExit } from '../engine/life.js'
@@ -51,7 +52,7 @@ export class EmbeddedContainer implements BackendContainer {
 
   async stop({ timeoutMs, signal }: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<void> {
     if (this.#container.state === 'created' || this.#container.state === 'removed') return
-    await orAborted(this.#container.stop(timeoutMs === undefined ? {} : { timeoutMs }), signal)
+    await unlessAborted(this.#container.stop(timeoutMs === undefined ? {} : { timeoutMs }), signal)
   }
 
   kill(signal: string | number): Promise<void> {
@@ -68,7 +69,7 @@ export class EmbeddedContainer implements BackendContainer {
   }
 
   restart({ timeoutMs, signal }: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<void> {
-    return orAborted(this.#container.restart(timeoutMs === undefined ? {} : { timeoutMs }), signal)
+    return unlessAborted(this.#container.restart(timeoutMs === undefined ? {} : { timeoutMs }), signal)
   }
 
   impair({ latency, jitter, ...rest }: NetworkFaultRequest): Promise<BackendFault> {
@@ -208,7 +209,7 @@ export class EmbeddedContainer implements BackendContainer {
     readonly prepare?: () => Promise<void>
     readonly signal?: AbortSignal
   }): Promise<void> {
-    await orAborted(this.#container.reset(prepare), signal)
+    await unlessAborted(this.#container.reset(prepare), signal)
   }
 
   /** For the backend that it is of. @internal */
@@ -248,24 +249,4 @@ export class EmbeddedContainer implements BackendContainer {
 
 function toExitFacts({ exitCode, signal, oomKilled, finishedAt }: ContainerExit): ExitFacts {
   return { exitCode, signal, oomKilled, finishedAt }
-}
-
-/** Ends the wait, not the work: the engine finishes what it has begun. */
-function orAborted(work: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
-  if (!signal) return work.then(() => {})
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) reject(signal.reason)
-    const onAbort = () => reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
-    work.then(
-      () => {
-        signal.removeEventListener('abort', onAbort)
-        resolve()
-      },
-      (error) => {
-        signal.removeEventListener('abort', onAbort)
-        reject(error)
-      },
-    )
-  })
 }

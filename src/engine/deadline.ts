@@ -59,3 +59,14 @@ export function waitUntil<T>(
     if (isOver) unsubscribe()
   })
 }
+
+/** The promise, or the signal's reason as soon as it comes; the work goes on, for whoever else waits or until it ends. */
+export function unlessAborted<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
+  if (!signal) return promise
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason)
+    if (signal.aborted) onAbort()
+    signal.addEventListener('abort', onAbort, { once: true })
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
+  })
+}

@@ -183,9 +183,3 @@ function toDate(nanoseconds: string): Date {
 function elapsedMs(from: string, to: string): number {
   return Number(BigInt(to) - BigInt(from)) / 1e6
 }
-
-/** "exited with code 1", "was killed by SIGKILL", "was killed because memory ran out". */
-export function describeExit(exit: ContainerExit): string {
-  if (exit.oomKilled) return 'was killed because memory ran out'
-  return exit.signal ? `was killed by ${exit.signal}` : `exited with code ${exit.exitCode}`
-}

@@ -1,5 +1,7 @@
 /** Work that several callers in one process need at the same time, done once. */
 
+import { unlessAborted } from './deadline.js'
+
 interface Running<T> {
   readonly result: Promise<T>
   readonly signal: AbortSignal | undefined
@@ -32,15 +34,4 @@ export class Once<T> {
     this.#running.set(key, { result, signal })
     return result
   }
-}
-
-/** The promise, or the signal's reason as soon as it comes; the promise goes on for whoever else waits. */
-export function unlessAborted<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
-  if (!signal) return promise
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason)
-    if (signal.aborted) onAbort()
-    signal.addEventListener('abort', onAbort, { once: true })
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
-  })
 }

@@ -6,7 +6,8 @@
 import type { EngineContext } from './context.js'
 import { type WaitOptions, waitUntil } from './deadline.js'
 import { MayflyError } from './errors.js'
-import { type ContainerExit, describeExit, type Life, type ListeningPort } from './life.js'
+import { describeExit } from './exit.js'
+import type { ContainerExit, Life, ListeningPort } from './life.js'
 import { LineReader, type LogSource, openLogs, readLogText } from './logs.js'
 
 /** What of a log is waited for, and how long. */

@@ -1,7 +1,8 @@
 /** Waiting until the container has done its work and ended. */
 
 import { MayflyError } from '../engine/errors.js'
-import { describeExit, readTail } from './explain.js'
+import { describeExit } from '../engine/exit.js'
+import { readTail } from './explain.js'
 import { AbstractWaitStrategy, type WaitControl, type WaitTarget } from './strategy.js'
 
 /** See `Wait.forExit`. */

@@ -1,18 +1,13 @@
 /** What an error says of a container: how it ended and what it printed last. */
 
-import type { BackendContainer, ExitFacts } from '../backends/backend.js'
+import type { BackendContainer } from '../backends/backend.js'
 import { clearTimeout, setTimeout } from '../engine/clock.js'
 import { MayflyError } from '../engine/errors.js'
+import { describeExit } from '../engine/exit.js'
 
 const TAIL_LINES = 20
 const TAIL_BYTES = 8 * 1024
 const TAIL_TIMEOUT_MS = 2_000
-
-/** "exited with code 1", "was killed by SIGKILL", "was killed because memory ran out". */
-export function describeExit(exit: ExitFacts): string {
-  if (exit.oomKilled) return 'was killed because memory ran out'
-  return exit.signal ? `was killed by ${exit.signal}` : `exited with code ${exit.exitCode}`
-}
 
 /** The last lines of output; '' when they cannot be had, for an error about an error helps nobody. */
 export async function readTail(container: BackendContainer): Promise<string> {

@@ -8,7 +8,8 @@
 import type { BackendContainer, ExitFacts, HealthCheck } from '../backends/backend.js'
 import { clearTimeout, setTimeout } from '../engine/clock.js'
 import { MayflyError } from '../engine/errors.js'
-import { describeExit, readTail } from './explain.js'
+import { describeExit } from '../engine/exit.js'
+import { readTail } from './explain.js'
 
 /** How a container's health check stands. `none`: it has no health check. */
 export type Health = 'none' | 'starting' | 'healthy' | 'unhealthy'

@@ -1,5 +1,6 @@
+import { getEventListeners } from 'node:events'
 import { expect, test } from 'vitest'
-import { waitUntil } from '../../src/engine/deadline.js'
+import { unlessAborted, waitUntil } from '../../src/engine/deadline.js'
 
 const timeout = (ms: number) => new Error(`late after ${ms}`)
 
@@ -42,4 +43,21 @@ test('rejects with the reason of the signal, before and while waiting', async ()
 test('refuses a timeout that is no time', async () => {
   await expect(waitUntil({ timeoutMs: -1 }, timeout, () => () => {})).rejects.toThrow(RangeError)
   await expect(waitUntil({ timeoutMs: Number.NaN }, timeout, () => () => {})).rejects.toThrow(RangeError)
+})
+
+test('ends the wait for a promise with the reason of the signal, before and while waiting', async () => {
+  const signal = AbortSignal.abort(new Error('enough'))
+  await expect(unlessAborted(Promise.resolve(1), signal)).rejects.toThrow('enough')
+  const controller = new AbortController()
+  const wait = unlessAborted(new Promise(() => {}), controller.signal)
+  controller.abort(new Error('later'))
+  await expect(wait).rejects.toThrow('later')
+})
+
+test('gives what the promise comes to, and leaves nothing at the signal', async () => {
+  const { signal } = new AbortController()
+  expect(await unlessAborted(Promise.resolve(1), signal)).toBe(1)
+  await expect(unlessAborted(Promise.reject(new Error('failed')), signal)).rejects.toThrow('failed')
+  expect(await unlessAborted(Promise.resolve(2))).toBe(2)
+  expect(getEventListeners(signal, 'abort')).toEqual([])
 })

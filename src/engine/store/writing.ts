@@ -5,8 +5,8 @@
  */
 
 import { join } from 'node:path'
+import { unlessAborted } from '../deadline.js'
 import { MayflyError } from '../errors.js'
-import { unlessAborted } from '../once.js'
 import type { StoreDisk } from './disk.js'
 import { type Lock, takeLock, tryLock } from './lock.js'
 
