@@ -53,10 +53,23 @@ void container_release_process(struct container *c)
 		cgroup_remove(c->cgroup);
 	c->cgroup = NULL;
 	c->paused = false;
+}
+
+static void outlived_gone(void *owner)
+{
+	struct container *c = owner;
+	c->outlived = false;
+	if (c->forgotten)
+		container_drop(c);
+}
+
+/* Not at its exit: it may be started again, when those that it has mounts of are removed. */
+static void give_back_sources(struct container *c)
+{
 	while (c->source_count) {
 		struct container *source = c->sources[--c->source_count];
-		source->lent--;
-		container_hold(source, -1);
+		if (--source->lent == 0 && (!source->outlived || scratch_remove(&source->scratch, outlived_gone, source)))
+			outlived_gone(source);
 	}
 	free(c->sources);
 	c->sources = NULL;
@@ -66,6 +79,7 @@ void container_release(struct container *c)
 {
 	if (c->log)
 		container_release_process(c);
+	give_back_sources(c);
 	container_close_network(c);
 	container_free_volumes(c);
 }
@@ -98,10 +112,17 @@ static void scratch_gone(void *owner)
 		container_drop(c);
 }
 
+/* True when nobody has to wait for it. What others have mounts of goes with the last of them. */
+static bool remove_scratch(struct container *c)
+{
+	c->outlived = c->lent > 0;
+	return c->outlived || scratch_remove(&c->scratch, scratch_gone, c);
+}
+
 void container_finish_removal(struct container *c)
 {
 	container_release(c);
-	if (scratch_remove(&c->scratch, scratch_gone, c))
+	if (remove_scratch(c))
 		scratch_gone(c);
 }
 
@@ -145,7 +166,7 @@ void container_exited(struct child *child, int status)
 	bool removed = false;
 	if (remove && !c->holds) {
 		container_release(c);
-		removed = scratch_remove(&c->scratch, scratch_gone, c);
+		removed = remove_scratch(c);
 		if (removed)
 			c->state = CONTAINER_REMOVED;
 	} else if (remove)

@@ -22,7 +22,7 @@ struct container {
 	bool never_was;                          /* its run has failed: forgotten without being asked, once it is gone */
 	bool keeping;                            /* a process makes a layer of its upper, or will when the last copy has ended: */
 	struct keep_request *keep_later;
-	int holds;                               /* execs, copies and mounts that use it */
+	int holds;                               /* execs and copies that use it */
 	uint64_t start_seq;                      /* 0 = no start is waiting for its reply */
 	struct waiter *waiters;
 
@@ -50,14 +50,17 @@ struct container {
 	struct log *log;
 	struct scratch scratch;
 	unsigned starts;
-	struct container **sources; size_t source_count; /* held while it runs: it has mounts out of their roots */
-	unsigned lent;                           /* running containers that have mounts out of this one's root */
+	struct container **sources; size_t source_count; /* it has had mounts out of their roots, and may be started again */
+	unsigned lent;                           /* how many have this one among their sources */
+	bool outlived, forgotten;                /* it is removed, but what it has written is not; nobody asks for it any more */
 };
 
 /* Replies with step "state" and returns true, unless ok. */
 bool container_bad_state(uint64_t seq, const struct container *, bool ok, const char *why);
 /* Address, gateway and ports, into a reply. */
 void container_describe(struct json *, const struct container *);
+/* Whether one that runs has mounts out of its root. */
+bool container_lends(const struct container *);
 /* Out of the session's list, and freed. */
 void container_drop(struct container *);
 

@@ -122,7 +122,7 @@ static int check(const struct container *c, const char *target, struct fault *f)
 		return fault(f, "state", c->plan.id, EBUSY, "the container is running; stop it first");
 	if (!c->scratch.made)
 		return fault(f, "state", c->plan.id, EBUSY, "what it had written was kept already");
-	if (c->lent)
+	if (container_lends(c))
 		return fault(f, "state", c->plan.id, EBUSY, "a running container has a mount of it");
 	if (!scratch_is_on_disk(&c->scratch))
 		return fault(f, "keep", c->plan.id, EXDEV, "what it has written is in memory, which cannot become a layer on disk");

@@ -36,7 +36,7 @@ static int check(const struct container *c, struct fault *f)
 		return fault(f, "state", c->plan.id, ENOENT, "the container is removed");
 	if (c->state != CONTAINER_CREATED && c->state != CONTAINER_EXITED)
 		return fault(f, "state", c->plan.id, EBUSY, "the container is running; stop it first");
-	if (c->holds)
+	if (c->holds || container_lends(c))
 		return fault(f, "state", c->plan.id, EBUSY, "something uses its files");
 	if (c->plan.pid == NS_HOST) /* it is started from the request as it came (spawn.h) */
 		return fault(f, "namespace", "pid=host", ENOTSUP, "a container among the host's processes cannot be renewed");

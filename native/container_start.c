@@ -154,6 +154,22 @@ static struct container *running_other(const char *id, const char *step, struct 
 	return other;
 }
 
+static bool borrows(const struct container *c, const struct container *source)
+{
+	for (size_t i = 0; i < c->source_count; i++)
+		if (c->sources[i] == source)
+			return true;
+	return false;
+}
+
+bool container_lends(const struct container *c)
+{
+	for (const struct container *other = session.containers; other; other = other->next)
+		if ((other->state == CONTAINER_RUNNING || other->state == CONTAINER_STARTING) && borrows(other, c))
+			return true;
+	return false;
+}
+
 /* The roots of other containers that mounts take their sources from: found, mounted where they do not run, and held. */
 static int open_source_roots(struct container *c, struct fault *f)
 {
@@ -163,7 +179,8 @@ static int open_source_roots(struct container *c, struct fault *f)
 		if (!m->source_root || *m->source_root == '/')
 			continue;
 		struct container *other = container_find(m->source_root + strlen("container:"));
-		if (!other || other == c || !container_has_root(other) || other->removing)
+		bool borrowed = borrows(c, other);
+		if (!other || other == c || !container_has_root(other) || (other->removing && !borrowed))
 			return fault(f, "mount-source", m->source_root, ENOENT, "there is no such other container");
 		if (plan->pid == NS_HOST)
 			return fault(f, "mount-source", m->source_root, ENOTSUP, "with pid=host a mount's source cannot lie in a container");
@@ -178,10 +195,11 @@ static int open_source_roots(struct container *c, struct fault *f)
 				return -1;
 			m->source_mounted = scratch_mounted(&other->scratch);
 		}
+		if (borrowed)
+			continue;
 		if (!c->sources && !(c->sources = calloc(plan->mount_count, sizeof(*c->sources))))
 			return fault(f, "mount-source", m->source_root, ENOMEM, NULL);
 		c->sources[c->source_count++] = other;
-		container_hold(other, 1);
 		other->lent++;
 	}
 	return 0;

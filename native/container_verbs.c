@@ -240,7 +240,10 @@ void container_verb(const struct request *r)
 	else { /* forget */
 		if (container_bad_state(r->seq, c, c->state == CONTAINER_REMOVED && !c->holds, "the container is not removed yet"))
 			return;
-		container_drop(c);
+		if (c->outlived || c->lent)
+			c->forgotten = true;
+		else
+			container_drop(c);
 		reply_begin(r->seq);
 		line_end();
 	}

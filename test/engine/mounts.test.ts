@@ -1,6 +1,6 @@
 /** Mounts: directories of this machine, images, volumes without a name, and what another container has. */
 
-import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { type ContainerOptions, Engine, type Mount } from '../../src/index.js'
@@ -176,6 +176,27 @@ describe.skipIf(why)('mounts', () => {
       )
       await data.wait()
       expect(await sh('cat /own/a', [], { volumesFrom: ['data'] })).toBe('1')
+    })
+
+    test('stay until the last that has them goes, and nobody who removes their container waits for that', async () => {
+      const data = await engine.start(base({ name: 'lender', mounts: [{ type: 'volume', target: '/own' }] }))
+      await data.exec(['sh', '-c', 'echo 1 >/own/witness'])
+      const borrowers = [
+        await engine.start(base({ name: 'first', volumesFrom: ['lender'] })),
+        await engine.start(base({ name: 'last', volumesFrom: ['lender'] })),
+      ]
+      const witnesses = () =>
+        readdirSync(engine.info.session, { recursive: true, encoding: 'utf8' }).filter((path) =>
+          path.endsWith('/witness'),
+        )
+      expect(witnesses()).toHaveLength(1)
+      await data.remove({ force: true })
+      await engine.start(base({ name: 'lender' })) // the name is free
+      await borrowers[0]!.remove({ force: true })
+      await borrowers[1]!.restart({ timeoutMs: 0 })
+      expect((await borrowers[1]!.exec(['cat', '/own/witness'])).stdout).toBe('1\n')
+      await borrowers[1]!.remove({ force: true })
+      await expect.poll(witnesses).toEqual([])
     })
 
     test('are told when there is no such container', async () => {
