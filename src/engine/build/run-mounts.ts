@@ -4,12 +4,12 @@ import { chmod, chown, writeFile } from 'node:fs/promises'
 import { posix } from 'node:path'
 import { MayflyError } from '../errors.js'
 import { Workspace } from '../workspace.js'
-import type { KeyPart } from './cache.js'
-import { openCacheMount } from './cache-mounts.js'
+import { cacheKey, type KeyPart } from './cache.js'
+import { type CacheSeed, openCacheMount } from './cache-mounts.js'
 import { contentPart } from './content-key.js'
 import type { BuildContext } from './context.js'
 import { copyRecords } from './copy-records.js'
-import type { BindMount, Mount, RunInstruction } from './dockerfile/types.js'
+import type { BindMount, CacheMount, Mount, RunInstruction } from './dockerfile/types.js'
 import type { FileDigests } from './file-digests.js'
 import type { BuildOptions } from './options.js'
 import { agentSocket, readSecret } from './secrets.js'
@@ -49,9 +49,9 @@ export interface OpenMounts {
 }
 
 /**
- * What of the mounts is in the key. Secrets, agents and what is in caches are not: a step must not depend on them.
+ * What of the mounts is in the key. Secrets, agents and what is in caches are not: a step must not depend on them. What a cache begins with is.
  *
- * @param byContent looks at what is bound from stages and images, instead of at what it was made by
+ * @param byContent looks at what is taken from stages and images, instead of at what it was made by
  */
 export async function mountsPart(
   world: MountWorld,
@@ -61,17 +61,19 @@ export async function mountsPart(
   let hasContent = false
   const parts: KeyPart[] = []
   for (const mount of mounts) {
-    if (mount.type !== 'bind') {
+    const isTaken = mount.type === 'bind' || (mount.type === 'cache' && mount.from !== undefined)
+    if (!isTaken) {
       parts.push(otherPart(mount))
       continue
     }
     const { tree, identity } = await world.source(mount.from)
     const isWhole = isRoot(mount.source)
+    const isCopied = mount.type === 'cache' || mount.readOnly
     // All of an image is not read only to find that it is another one.
-    const looks = identity === undefined || (byContent && mount.readOnly && !isWhole)
+    const looks = identity === undefined || (byContent && isCopied && !isWhole)
     if (identity !== undefined && looks) hasContent = true
     const content = looks ? await contentPart(tree, await selectBound(tree, mount)) : ['by', identity ?? '']
-    parts.push(['bind', mount.target, mount.source, mount.readOnly, content])
+    parts.push([mount.type, mount.target, mount.source, mount.readOnly, content])
   }
   return { part: parts, hasContent }
 }
@@ -79,7 +81,7 @@ export async function mountsPart(
 function otherPart(mount: Exclude<Mount, BindMount>): KeyPart {
   switch (mount.type) {
     case 'cache':
-      return ['cache', mount.target, mount.readOnly]
+      return ['cache', mount.target, mount.source, mount.readOnly]
     case 'tmpfs':
       return ['tmpfs', mount.target, mount.sizeBytes ?? null]
     case 'secret':
@@ -91,7 +93,7 @@ function otherPart(mount: Exclude<Mount, BindMount>): KeyPart {
 
 const isRoot = (path: string) => posix.resolve('/', path) === '/'
 
-function selectBound(tree: SourceTree, mount: BindMount) {
+function selectBound(tree: SourceTree, mount: BindMount | CacheMount) {
   // A path here is a path: what would be a wildcard elsewhere is not.
   const source = mount.source.replace(/[\\*?[]/g, '\\$&')
   return select(tree, [source], { parents: false, exclude: undefined })
@@ -140,8 +142,7 @@ async function openMount(
     case 'bind':
       return openBind(world, mount, closers)
     case 'cache': {
-      const named = mount.from === undefined ? undefined : await world.source(mount.from)
-      const seed = named && { tree: named.tree, identity: named.identity ?? 'context' }
+      const seed = mount.from === undefined ? undefined : await seedOf(await world.source(mount.from))
       const cache = await openCacheMount(context, world.emptyLayer, mount, seed, signal)
       closers.push(() => cache.release())
       return bindWords(mount.source, cache.directory, mount.target, mount.readOnly)
@@ -171,6 +172,13 @@ function missing(isRequired: boolean, what: string, id: string, option: string):
     value: id,
     hint: `the build's option \`${option}\` gives it`,
   })
+}
+
+/** What a cache begins with. Where that is a context, another content makes another cache. */
+async function seedOf({ tree, identity }: NamedTree): Promise<CacheSeed> {
+  if (identity !== undefined) return { tree, identity }
+  const all = await select(tree, ['/'], { parents: false, exclude: undefined })
+  return { tree, identity: cacheKey('seed', await contentPart(tree, all)) }
 }
 
 /** What is bound can be written to where it says so; but what is written is nobody's but the step's, and gone after it. */

@@ -128,6 +128,34 @@ RUN --mount=type=cache,id=seeded,target=/c,from=seed,source=/s echo again && cat
     expect(output).toBe('seeded\nagain\nseeded\nmore\n')
   })
 
+  test('a step with a cache is made anew when what the cache begins with is another, and only then', async () => {
+    const seed = world.fresh()
+    const step = (from: string) => `RUN --mount=type=cache,id=begun,target=/c,from=${from},source=/s cat /c/f`
+    const namedContexts = { seed }
+    mkdirSync(join(seed, 's'))
+    for (const content of ['one\n', 'two\n']) {
+      writeFileSync(join(seed, 's/f'), content)
+      expect((await run(step('seed'), { namedContexts })).output).toBe(content)
+    }
+    expect((await run(step('seed'), { namedContexts })).executed).toBe(0)
+    const staged = (content: string, more = '') =>
+      world.build({
+        context: {
+          dockerfile: `FROM base AS made\nRUN mkdir /s && echo ${content} > /s/f${more}; touch -d @0 /s/f /s\nFROM base\n${step('made')}`,
+        },
+      })
+    expect((await staged('three')).output).toBe('three\n')
+    expect((await staged('four')).output).toBe('four\n')
+    expect(await staged('four', ' && echo another > /s2')).toMatchObject({ executed: 1, cached: 1 })
+  })
+
+  test('another source of a cache is another step', async () => {
+    const step = (source: string) => `RUN --mount=type=cache,id=parts,target=/c,source=${source} cat /c/f`
+    await run('RUN --mount=type=cache,id=parts,target=/c mkdir /c/a /c/b && echo a > /c/a/f && echo b > /c/b/f')
+    expect((await run(step('a'))).output).toBe('a\n')
+    expect((await run(step('b'))).output).toBe('b\n')
+  })
+
   test('locked caches wait for each other, shared ones do not, and private ones are apart', async () => {
     const stages = (sharing: string) => `FROM base AS a
 RUN --mount=type=cache,id=${sharing},target=/c,sharing=${sharing} test ! -e /c/in && touch /c/in && sleep 0.3 && rm /c/in && : ${sharing} && echo alone
