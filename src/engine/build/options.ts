@@ -54,7 +54,7 @@ export interface BuildOptions {
   readonly platform?: string
   /**
    * Further sources by the name under which FROM, COPY and RUN find them: a directory, `docker-image://alpine:3.20`,
-   * `oci-layout:///path[:tag]`, or a git repository.
+   * `oci-layout:///path[:tag]`, or a git repository. `app`, `app:latest` and `docker.io/library/app` are the same name.
    */
   readonly namedContexts?: Readonly<Record<string, string>>
   /** Labels of the image, beside those of the Dockerfile. */

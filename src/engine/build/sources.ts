@@ -21,6 +21,7 @@ export class Sources {
   readonly #world: ContextWorld
   readonly #options: BuildOptions
   readonly #progress: BuildProgress
+  readonly #named: ReadonlyMap<string, string>
   readonly #images = new Map<string, Promise<StoredImage>>()
   readonly #contexts = new Map<string, Promise<ContextTree>>()
 
@@ -28,13 +29,13 @@ export class Sources {
     this.#world = world
     this.#options = options
     this.#progress = progress
+    const { namedContexts = {} } = options
+    this.#named = new Map(Object.entries(namedContexts).map(([name, source]) => [contextName(name), source]))
   }
 
   /** What the caller has put in the place of a name; undefined when nothing. */
   named(name: string): string | undefined {
-    const { namedContexts = {} } = this.#options
-    const found = Object.keys(namedContexts).find((one) => one.toLowerCase() === name.toLowerCase())
-    return found === undefined ? undefined : namedContexts[found]
+    return this.#named.get(contextName(name))
   }
 
   /** Whether a named context is an image, and not a tree of files. */
@@ -106,5 +107,15 @@ export class Sources {
         hint: 'name one with :tag or @digest',
       },
     )
+  }
+}
+
+/** As BuildKit has it, `foo`, `foo:latest` and `docker.io/library/foo` are one name. In any case, as those of stages. */
+function contextName(name: string): string {
+  const lower = name.toLowerCase()
+  try {
+    return familiarReference(parseReference(lower)).replace(/:latest$/, '')
+  } catch {
+    return lower // no reference, and still a name
   }
 }

@@ -78,6 +78,32 @@ describe.skipIf(obstacle())('stages', () => {
     expect(Object.keys(await world.files(based))).toEqual(['bin', 'marker', 'more'])
   })
 
+  test.each([
+    ['foo', 'foo:latest'],
+    ['foo', 'docker.io/library/foo'],
+    ['foo', 'library/foo:latest'],
+    ['foo:latest', 'foo'],
+    ['docker.io/library/foo', 'foo'],
+    ['Foo', 'foo:latest'],
+    ['foo:1', 'docker.io/library/foo:1'],
+    ['foo_', 'Foo_'],
+  ])('the named context %s is found as %s', async (given, name) => {
+    const directory = world.fresh()
+    writeFileSync(join(directory, 'marker'), 'from the directory')
+    const namedContexts = { [given]: directory }
+    const copied = await of(`FROM scratch\nCOPY --from=${name} marker /m`, { namedContexts })
+    expect(await world.read(copied, '/m')).toBe('from the directory')
+    const based = await of(`FROM ${name}`, { namedContexts })
+    expect(await world.read(based, '/marker')).toBe('from the directory')
+  })
+
+  test('a named context is not found under another tag or registry', async () => {
+    const namedContexts = { base: world.fresh(), 'base:2': world.fresh(), 'localhost/base': world.fresh() }
+    for (const name of ['base:1', 'localhost:5000/base', 'other/base']) {
+      await expect(of(`FROM ${name}`, { namedContexts })).rejects.toThrow('there is no registry')
+    }
+  })
+
   test('a named context may be an image of an OCI layout, the only one or one by its name', async () => {
     const layout = join(world.fresh(), 'layout')
     mkdirSync(layout)
