@@ -17,6 +17,7 @@ import { type Owner as OwnerNames, parseOwner } from './dockerfile/values.js'
 import { checkout, type GitReference, parseGitReference, resolveCommit } from './git.js'
 import { IgnorePatterns } from './ignore.js'
 import { LastCopies, type LastCopy, MIN_FILES } from './last-copies.js'
+import type { Executed } from './lookup.js'
 import { makeLayer, withWorkspace } from './make-layer.js'
 import { resolveOwner } from './owners.js'
 import { fetchFile, type RemoteFile } from './remote-file.js'
@@ -141,9 +142,8 @@ function once<T>(work: () => Promise<T>): () => Promise<T> {
 }
 
 /** What a COPY has made. */
-export interface Copied {
-  readonly layer: Layer | undefined
-  /** Remembers it for the next time that the same is copied. Only where the sources have not changed meanwhile. */
+export interface Copied extends Executed {
+  /** Remembers it for the next time that the same is copied. Only where it matches the key. */
   remember(): Promise<void>
 }
 
@@ -172,9 +172,11 @@ export async function executeCopy(
       const last = new LastCopies(context.store.disk, context.store.layers)
       const key = last.key(only.tree.directory, JSON.stringify([step.text, step.destination]))
       const digests = await copy.again(only.tree, await only.selections(), await last.get(key))
+      const matchesKey = await only.tree.isUnchanged()
       const layer = await makeLayer(context, workspace.id, parent, signal)
       return {
         layer,
+        matchesKey,
         remember: async () => {
           if (layer && digests.size >= MIN_FILES) await last.set(key, layer, digests)
         },
@@ -186,8 +188,17 @@ export async function executeCopy(
       else if (source.kind === 'url') await copy.remote(source.file, source.isUnpacked)
       else await copy.tree(source.tree, await source.selections(), unpacks)
     }
-    return { layer: await makeLayer(context, workspace.id, parent, signal), remember: async () => {} }
+    const matchesKey = await areUnchanged(sources)
+    return { layer: await makeLayer(context, workspace.id, parent, signal), matchesKey, remember: async () => {} }
   })
+}
+
+async function areUnchanged(sources: readonly Source[]): Promise<boolean> {
+  for (const source of sources) {
+    const isChanged = source.kind === 'tree' && source.tree instanceof ContextTree && !(await source.tree.isUnchanged())
+    if (isChanged) return false
+  }
+  return true
 }
 
 /** A directory of the user's is likely to be copied again; what was unpacked for this build never is. */

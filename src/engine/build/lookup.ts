@@ -3,7 +3,13 @@
 import type { Layer } from '../store/layers.js'
 import { type BuildCache, cacheKey, type KeyPart, type StepResult } from './cache.js'
 import type { Vertex } from './events.js'
-import type { ContextTree } from './source-tree.js'
+
+/** What executing a step has made. */
+export interface Executed {
+  readonly layer: Layer | undefined
+  /** False when a context that was copied from has changed since it was listed: the layer may hold something else than the key says. */
+  readonly matchesKey: boolean
+}
 
 /** How a step is looked up and done. */
 export interface Task {
@@ -13,21 +19,19 @@ export interface Task {
   /** Undefined for a key that does not contain what is below. */
   readonly parent: Layer | undefined
   key(byContent: boolean): Promise<{ readonly part: KeyPart; readonly hasContent: boolean }>
-  execute(vertex: Vertex): Promise<Layer | undefined>
-  /** Called after it was executed, when the context is still what it was before. */
+  execute(vertex: Vertex): Promise<Executed>
+  /** Called after it was executed, when what it made matches the key. */
   remember?(): Promise<void>
 }
 
 export class Lookup {
   readonly #cache: BuildCache
-  readonly #mainTree: ContextTree
   readonly #signal: AbortSignal
   executed = 0
   cached = 0
 
-  constructor(cache: BuildCache, mainTree: ContextTree, signal: AbortSignal) {
+  constructor(cache: BuildCache, signal: AbortSignal) {
     this.#cache = cache
-    this.#mainTree = mainTree
     this.#signal = signal
   }
 
@@ -56,11 +60,10 @@ export class Lookup {
             keys.push(contentKey)
           }
         }
-        const layer = await task.execute(vertex)
+        const { layer, matchesKey } = await task.execute(vertex)
         this.executed++
         const result: StepResult = { layer, createdAt: new Date() }
-        // What has changed while it was copied may not be what the key says.
-        if (kind !== 'copy' || (await this.#mainTree.isUnchanged())) {
+        if (matchesKey) {
           for (const one of keys) await this.#cache.set(one, result)
           await task.remember?.()
         }

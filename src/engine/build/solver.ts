@@ -67,7 +67,7 @@ export class Solver {
     this.#target = options.target
     const { session, store } = options.world.context
     this.#cache = new BuildCache(session, store.disk, store.layers)
-    this.#lookup = new Lookup(this.#cache, options.mainTree, options.world.signal)
+    this.#lookup = new Lookup(this.#cache, options.world.signal)
     const { stages, globalArgs, directives } = this.#dockerfile
     this.#globals = globalVariables({
       args: globalArgs,
@@ -190,7 +190,8 @@ export class Solver {
               .filter(({ relative }) => relative !== '')
               .map(({ entry, relative }) => ({ source: entry.path, destination: `/${relative}`, uid: 0, gid: 0 }))
             await workspace.transfer(await tree.transferSource(), records, signal)
-            return makeLayer(context, workspace.id, undefined, signal)
+            const matchesKey = await tree.isUnchanged()
+            return { layer: await makeLayer(context, workspace.id, undefined, signal), matchesKey }
           }),
         ),
     })
@@ -250,7 +251,10 @@ export class Solver {
         isFresh,
         parent,
         key: async () => ({ part: workdirKey(step), hasContent: false }),
-        execute: () => this.#slot(() => executeWorkdir(world, step, trees, parent)),
+        execute: async () => ({
+          layer: await this.#slot(() => executeWorkdir(world, step, trees, parent)),
+          matchesKey: true,
+        }),
       })
     }
     if (step.kind === 'run') {
@@ -261,9 +265,9 @@ export class Solver {
         isFresh,
         parent,
         key: (byContent) => runKey(world, step, byContent),
-        execute: (vertex) => {
+        execute: async (vertex) => {
           if (!runnable) throw foreign(platform)
-          return executeRun(world, step, trees, parent, vertex)
+          return { layer: await executeRun(world, step, trees, parent, vertex), matchesKey: true }
         },
       })
     }
@@ -280,7 +284,7 @@ export class Solver {
           key: (byContent) => copyKey(prepared, byContent),
           execute: async () => {
             copied = await this.#slot(() => executeCopy(world, prepared, trees, base))
-            return copied.layer
+            return copied
           },
           remember: async () => copied?.remember(),
         })

@@ -129,15 +129,21 @@ export class ContextTree implements SourceTree {
   /** Whether everything that was looked at is as it was then: else a copy may hold something else than its key says. */
   async isUnchanged(): Promise<boolean> {
     const tops = this.#wasListedWhole ? [''] : [...this.#listed.keys()].filter((name) => this.#entries.has(name))
-    for (const top of tops) {
-      for await (const now of listDirectory(this.#session, this.directory, `/${top}`, this.#options())) {
-        const path = [top, now.path].filter((part) => part !== '').join('/')
-        const before = path === '' ? undefined : this.#entries.get(path)
-        if (before && (before.ino !== now.ino || before.ctimeNs !== now.ctimeNs || before.size !== now.size))
-          return false
+    try {
+      for (const top of tops) {
+        for await (const now of listDirectory(this.#session, this.directory, `/${top}`, this.#options())) {
+          const path = [top, now.path].filter((part) => part !== '').join('/')
+          const before = path === '' ? undefined : this.#entries.get(path)
+          if (before && (before.ino !== now.ino || before.ctimeNs !== now.ctimeNs || before.size !== now.size))
+            return false
+        }
       }
+      return true
+    } catch (error) {
+      // One is gone that this copy may not even have wanted.
+      if (error instanceof MayflyError && error.code === 'PATH_NOT_FOUND') return false
+      throw error
     }
-    return true
   }
 
   async close(): Promise<void> {}

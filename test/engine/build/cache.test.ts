@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { wardenProgram } from '../../../src/engine/where.js'
 import { bundleScenario, startScenario } from '../../support/scenario.js'
@@ -221,6 +222,60 @@ describe.skipIf(obstacle())('the build cache', () => {
     await build()
     write('two')
     expect(await world.read(await build(), '/sly/f9')).toBe('two')
+  })
+
+  /** Builds two steps from a directory, which is the context and the named context `nc`, and changes it between them. */
+  const changing = async (before: string, after: string, change: (directory: string) => void) => {
+    const directory = world.fresh()
+    for (const name of ['f', 'g']) writeFileSync(join(directory, name), directory)
+    await setTimeout(200) // digests of files that have just been written are not remembered
+    const dockerfile = `FROM base\n${before}\nRUN echo ${directory}\n${after}`
+    const options = { context: { directory }, dockerfile, namedContexts: { nc: directory } }
+    const first = await world.build({
+      ...options,
+      onEvent: ({ type }) => {
+        if (type === 'output') change(directory)
+      },
+    })
+    return { directory, options, first }
+  }
+
+  test.each(['', '--from=nc '])('a COPY %sof what changed meanwhile is not remembered', async (from) => {
+    const { directory, options, first } = await changing(`COPY ${from}f g /`, `COPY ${from}f /b`, (context) =>
+      writeFileSync(join(context, 'f'), 'NEW'),
+    )
+    expect(await world.read(first, '/b')).toBe('NEW')
+    writeFileSync(join(directory, 'f'), directory)
+    const second = await world.build(options)
+    expect(second).toMatchObject({ executed: 1, cached: 2 })
+    expect(await world.read(second, '/b')).toBe(directory)
+  })
+
+  test.each(['', '--from=nc '])('a file that is gone meanwhile ends no COPY %sof another', async (from) => {
+    const { directory, first } = await changing(`COPY ${from}f g /`, `COPY ${from}f /b`, (context) =>
+      unlinkSync(join(context, 'g')),
+    )
+    expect(await world.read(first, '/b')).toBe(directory)
+  })
+
+  test('a base that is a directory which changed meanwhile is not remembered', async () => {
+    const directory = world.fresh()
+    writeFileSync(join(directory, 'f'), directory)
+    await setTimeout(200)
+    const namedContexts = { nc: directory }
+    await world.build({ context: { dockerfile: 'FROM scratch\nCOPY --from=nc f /' }, namedContexts }) // its digest is known
+    const options = { context: { dockerfile: 'FROM nc' }, namedContexts }
+    const first = await world.build({
+      ...options,
+      onEvent: (event) => {
+        if (event.type === 'started' && event.text.includes('FROM nc')) writeFileSync(join(directory, 'f'), 'NEW')
+      },
+    })
+    expect(await world.read(first, '/f')).toBe('NEW')
+    writeFileSync(join(directory, 'f'), directory)
+    const second = await world.build(options)
+    expect(second.executed).toBe(1)
+    expect(await world.read(second, '/f')).toBe(directory)
   })
 
   test('a build that is killed leaves nothing half-made, and the next one goes on from what it had', async () => {
