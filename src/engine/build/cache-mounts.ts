@@ -13,12 +13,14 @@ import { cacheKey } from './cache.js'
 import type { BuildContext } from './context.js'
 import type { CacheMount } from './dockerfile/types.js'
 import { withWorkspace } from './make-layer.js'
-import type { SourceTree } from './source-tree.js'
+import { isUnchanged, type SourceTree } from './source-tree.js'
 
 export interface OpenCacheMount {
   /** Directory of the host in which the mount's `source` is looked up. */
   readonly directory: string
-  release(): void
+  /** False when it began with something else than its seed's identity says; then it is this step's alone. */
+  readonly matchesKey: boolean
+  release(): Promise<void>
 }
 
 /** What a cache begins with: the tree named by `from`, and what identifies its content. */
@@ -49,9 +51,16 @@ export async function openCacheMount(
     if (!lock) continue
     try {
       const directory = join(context.store.home, 'cache', 'mounts', key)
-      if (!(await exists(join(directory, 'tree', DATA))))
-        await make(context, emptyLayer, directory, mount, seed, signal)
-      return { directory: join(directory, 'tree', DATA), release: () => lock.release() }
+      const isThere = await exists(join(directory, 'tree', DATA))
+      const made = isThere ? directory : await make(context, emptyLayer, directory, mount, seed, signal)
+      return {
+        directory: join(made, 'tree', DATA),
+        matchesKey: made === directory,
+        release: async () => {
+          lock.release()
+          if (made !== directory) await context.store.discard(made)
+        },
+      }
     } catch (error) {
       lock.release()
       throw error
@@ -71,7 +80,10 @@ async function lockMount(
   return takeLock(session, path, sharing === 'locked' ? 'exclusive' : 'shared', signal)
 }
 
-/** Made elsewhere and renamed: two that make a shared one at the same time each make theirs, and the first stays. */
+/**
+ * Made elsewhere and renamed: two that make a shared one at the same time each make theirs, and the first stays. Where the seed has changed
+ * meanwhile, it stays elsewhere. Resolves to where it is.
+ */
 async function make(
   context: BuildContext,
   emptyLayer: string,
@@ -79,9 +91,10 @@ async function make(
   mount: CacheMount,
   seed: CacheSeed | undefined,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<string> {
   const { session, store } = context
   const target = await store.temporary()
+  let matchesKey = true
   await withWorkspace(await Workspace.open(session, [emptyLayer]), async (workspace) => {
     const { mode, uid, gid } = mount
     await workspace.transfer(
@@ -96,9 +109,11 @@ async function make(
         hardLinks: true,
       }))
       await workspace.transfer(await seed.tree.transferSource(), records, signal)
+      matchesKey = await isUnchanged(seed.tree)
     }
     await workspace.keep(target)
   })
+  if (!matchesKey) return target
   await mkdir(join(store.home, 'cache', 'mounts'), { recursive: true, mode: 0o700 })
   try {
     await rename(target, directory)
@@ -106,6 +121,7 @@ async function make(
     await store.discard(target)
     if (!(await exists(join(directory, 'tree', DATA)))) throw error
   }
+  return directory
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -23,7 +23,7 @@ import { resolveOwner } from './owners.js'
 import { fetchFile, type RemoteFile } from './remote-file.js'
 import type { MountWorld } from './run-mounts.js'
 import { type Selection, select } from './select.js'
-import { ContextTree, LayersTree, realPath, type SourceTree } from './source-tree.js'
+import { ContextTree, isUnchanged, LayersTree, realPath, type SourceTree } from './source-tree.js'
 import type { CopyStep, WorkdirStep } from './stage-plan.js'
 
 /** One source of a COPY or ADD, as far as it must be known for the key. */
@@ -195,8 +195,7 @@ export async function executeCopy(
 
 async function areUnchanged(sources: readonly Source[]): Promise<boolean> {
   for (const source of sources) {
-    const isChanged = source.kind === 'tree' && source.tree instanceof ContextTree && !(await source.tree.isUnchanged())
-    if (isChanged) return false
+    if (source.kind === 'tree' && !(await isUnchanged(source.tree))) return false
   }
   return true
 }

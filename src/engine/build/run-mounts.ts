@@ -14,7 +14,7 @@ import type { FileDigests } from './file-digests.js'
 import type { BuildOptions } from './options.js'
 import { agentSocket, readSecret } from './secrets.js'
 import { select } from './select.js'
-import type { SourceTree } from './source-tree.js'
+import { isUnchanged, type SourceTree } from './source-tree.js'
 import { openAgentSocket } from './ssh-agent.js'
 
 /** A tree that a mount or a COPY takes files `from`. */
@@ -45,6 +45,8 @@ export interface OpenMounts {
   readonly words: readonly string[]
   /** Environment variables that hold secrets. */
   readonly env: readonly (readonly [name: string, value: string])[]
+  /** See `Executed`. */
+  readonly matchesKey: boolean
   close(): Promise<void>
 }
 
@@ -104,6 +106,7 @@ export async function openMounts(world: MountWorld, { mounts }: RunInstruction):
   const closers: Closer[] = []
   const words: string[][] = []
   const env: [string, string][] = []
+  const changed: Mount[] = []
   const close = async () => {
     for (const one of closers.splice(0).reverse()) await one()
   }
@@ -114,14 +117,14 @@ export async function openMounts(world: MountWorld, { mounts }: RunInstruction):
     let agents = 0
     const agentNumbers = new Map(mounts.flatMap((mount) => (mount.type === 'ssh' ? [[mount, agents++] as const] : [])))
     for (const [index, mount] of inOrder) {
-      const opened = await openMount(world, mount, closers, env, agentNumbers.get(mount as never) ?? 0)
+      const opened = await openMount(world, mount, closers, env, changed, agentNumbers.get(mount as never) ?? 0)
       words[index] = opened
     }
   } catch (error) {
     await close()
     throw error
   }
-  return { words: words.flat(), env, close }
+  return { words: words.flat(), env, matchesKey: changed.length === 0, close }
 }
 
 const cacheId = (mount: Mount) => (mount.type === 'cache' ? mount.id : '')
@@ -131,6 +134,8 @@ async function openMount(
   mount: Mount,
   closers: Closer[],
   env: [string, string][],
+  /** Gets those that show something else of a context than was there when it was listed. */
+  changed: Mount[],
   agentNumber: number,
 ): Promise<string[]> {
   const { context, options, signal } = world
@@ -140,11 +145,12 @@ async function openMount(
       return ['mount', 'tmpfs', 'target', mount.target, 'options', 'nosuid,nodev', 'data', `mode=1777${size}`]
     }
     case 'bind':
-      return openBind(world, mount, closers)
+      return openBind(world, mount, closers, changed)
     case 'cache': {
       const seed = mount.from === undefined ? undefined : await seedOf(await world.source(mount.from))
       const cache = await openCacheMount(context, world.emptyLayer, mount, seed, signal)
       closers.push(() => cache.release())
+      if (!cache.matchesKey) changed.push(mount)
       return bindWords(mount.source, cache.directory, mount.target, mount.readOnly)
     }
     case 'secret': {
@@ -182,7 +188,7 @@ async function seedOf({ tree, identity }: NamedTree): Promise<CacheSeed> {
 }
 
 /** What is bound can be written to where it says so; but what is written is nobody's but the step's, and gone after it. */
-async function openBind(world: MountWorld, mount: BindMount, closers: Closer[]): Promise<string[]> {
+async function openBind(world: MountWorld, mount: BindMount, closers: Closer[], changed: Mount[]): Promise<string[]> {
   const { context, signal, emptyLayer } = world
   const named = await world.source(mount.from)
   if (named.identity === undefined) {
@@ -193,6 +199,8 @@ async function openBind(world: MountWorld, mount: BindMount, closers: Closer[]):
     const rules = { destination: '/bound', owner: { uid: 0, gid: 0 }, chmod: undefined }
     const records = copyRecords(selections, rules, { path: '/bound', type: undefined })
     await workspace.transfer(await tree.transferSource(), records, signal)
+    // Asked now: the step is not shown what changes while it runs.
+    if (!(await isUnchanged(tree))) changed.push(mount)
     return bindWords('/bound', `container:${workspace.id}`, mount.target, mount.readOnly)
   }
   const tree = mount.readOnly ? named.tree : named.own()

@@ -4,6 +4,7 @@ import { MayflyError } from '../errors.js'
 import type { Layer } from '../store/layers.js'
 import type { KeyPart } from './cache.js'
 import type { Vertex } from './events.js'
+import type { Executed } from './lookup.js'
 import { makeLayer } from './make-layer.js'
 import { type Closer, fileWords, type MountWorld, mountsPart, openMounts } from './run-mounts.js'
 import { removeContainer, runProgram } from './run-program.js'
@@ -72,7 +73,7 @@ export async function executeRun(
   layers: readonly string[],
   parent: Layer | undefined,
   vertex: Vertex,
-): Promise<Layer | undefined> {
+): Promise<Executed> {
   const { context, options, signal } = world
   const { instruction } = step
   const mounts = await openMounts(world, instruction)
@@ -124,7 +125,7 @@ export async function executeRun(
           logTail: tail.text(),
         })
       }
-      return await makeLayer(context, end.id, parent, signal)
+      return { layer: await makeLayer(context, end.id, parent, signal), matchesKey: mounts.matchesKey }
     } catch (error) {
       await removeContainer(context, end.id)
       throw error

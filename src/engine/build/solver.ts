@@ -265,9 +265,9 @@ export class Solver {
         isFresh,
         parent,
         key: (byContent) => runKey(world, step, byContent),
-        execute: async (vertex) => {
+        execute: (vertex) => {
           if (!runnable) throw foreign(platform)
-          return { layer: await executeRun(world, step, trees, parent, vertex), matchesKey: true }
+          return executeRun(world, step, trees, parent, vertex)
         },
       })
     }

@@ -234,6 +234,11 @@ export class ContextTree implements SourceTree {
   }
 }
 
+/** See {@link ContextTree.isUnchanged}. Layers never change. */
+export async function isUnchanged(tree: SourceTree): Promise<boolean> {
+  return !(tree instanceof ContextTree) || tree.isUnchanged()
+}
+
 /** The layers of a stage or an image. They are stacked, and looked at, when somebody asks. */
 export class LayersTree implements SourceTree {
   readonly label: string

@@ -258,6 +258,37 @@ describe.skipIf(obstacle())('the build cache', () => {
     expect(await world.read(first, '/b')).toBe(directory)
   })
 
+  test.each([
+    ['bind,target=/c', 'COPY f g /'],
+    ['bind,target=/c,from=nc', 'COPY --from=nc f g /'],
+    ['cache,target=/c,id=seeded-meanwhile,from=nc', 'COPY --from=nc f g /'],
+  ])('a RUN with a mount of %s, of what changed meanwhile, is not remembered', async (mount, before) => {
+    const { directory, options, first } = await changing(before, `RUN --mount=type=${mount} cat /c/f >/b`, (context) =>
+      writeFileSync(join(context, 'f'), 'NEW'),
+    )
+    expect(await world.read(first, '/b')).toBe('NEW')
+    writeFileSync(join(directory, 'f'), directory)
+    const second = await world.build(options)
+    expect(second).toMatchObject({ executed: 1, cached: 2 })
+    expect(await world.read(second, '/b')).toBe(directory)
+  })
+
+  test('a RUN is remembered although what it binds changes while it runs', async () => {
+    const directory = world.fresh()
+    writeFileSync(join(directory, 'f'), directory)
+    const dockerfile = 'FROM base\nRUN --mount=target=/c echo begun; sleep 0.2; cat /c/f >/b'
+    const options = { context: { directory }, dockerfile }
+    const first = await world.build({
+      ...options,
+      onEvent: ({ type }) => {
+        if (type === 'output') writeFileSync(join(directory, 'f'), 'NEW')
+      },
+    })
+    expect(await world.read(first, '/b')).toBe(directory)
+    writeFileSync(join(directory, 'f'), directory)
+    expect((await world.build(options)).executed).toBe(0)
+  })
+
   test('a base that is a directory which changed meanwhile is not remembered', async () => {
     const directory = world.fresh()
     writeFileSync(join(directory, 'f'), directory)
