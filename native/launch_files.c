@@ -148,11 +148,14 @@ int launch_console(int root, int slave, struct fault *f)
 	return 0;
 }
 
-/* The one /dev/null that we made or bound ourselves; an image's own could be a link to anything (CVE-2025-31133). */
+/* The one /dev/null that we made or bound ourselves, or of what the caller has mounted there; an image's own could be a link to anything
+ * (CVE-2025-31133). */
 static int trusted_null(int root, struct fault *f)
 {
-	int fd = resolve_in_root(root, "dev/null", O_PATH | O_NOFOLLOW, f, "mask");
+	int fd = resolve_in_root(root, "dev/null", O_PATH | O_NOFOLLOW, NULL, "mask");
 	struct stat st;
+	if (fd < 0)
+		return fault(f, "mask", "/dev/null", errno, "what is mounted at /dev has no null device, with which files are masked");
 	if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)))
 		return fault(f, "mask", "/dev/null", ENODEV, "not the null device");
 	return fd;

@@ -219,6 +219,18 @@ describe.skipIf(why)('mounts', () => {
     }
   })
 
+  test('over /dev are had as they are: nothing is made in their source', async () => {
+    const source = join(world.directory, 'dev')
+    mkdirSync(source)
+    writeFileSync(join(source, 'own'), 'its own')
+    const mounts = [{ type: 'bind', source, target: '/dev' }] as const
+    for (let i = 0; i < 2; i++)
+      expect(await sh('ls /dev; cat /dev/own', mounts, { privileged: true })).toBe('own\nits own')
+    // Masks are made of its null device, and to go without them is not for us to decide.
+    expect(await fault(sh('true', mounts))).toMatchObject({ message: expect.stringContaining('no null device') })
+    expect(readdirSync(source)).toEqual(['own'])
+  })
+
   test('over the root, /proc and /sys are refused', async () => {
     for (const target of ['/', '/proc', '/proc/sys', '/sys', '/x/../sys/']) {
       const mounts = [{ type: 'bind', source: world.directory, target }] as const

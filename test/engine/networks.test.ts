@@ -198,6 +198,16 @@ describe.skipIf(why)('the networks of an engine', () => {
     expect(ports).toMatchObject({ code: 'INVALID_OPTION', field: 'ports' })
   })
 
+  test('are that of another container with its name server and its way to this machine', async () => {
+    await engine.networks.create({ name: 'shut', internal: true })
+    const server = await serve('within', { networks: ['shut'] })
+    const owner = await start({ networks: ['shut'], extraHosts: { machine: ['host-gateway'] } })
+    const joined = await start({ network: `container:${owner.name}` })
+    for (const file of ['/etc/resolv.conf', '/etc/hosts'])
+      expect(await run(joined, 'cat', file)).toBe(await run(owner, 'cat', file))
+    expect(await look(joined, 'within')).toEqual([server.address])
+  })
+
   test('have no way out when they are internal, but names and published ports', async () => {
     await using outside = await listen('0.0.0.0')
     const target = hostAddress()

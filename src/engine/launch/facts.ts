@@ -28,6 +28,8 @@ export interface JoinedContainer {
   readonly identity: NetworkIdentity
   /** Its address; '' if it has none. */
   readonly address: string
+  /** Of its first network; '' if it has none. */
+  readonly gateway: string
 }
 
 /** A network of the session. */

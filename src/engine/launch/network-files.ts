@@ -17,8 +17,8 @@ ff02::2\tip6-allrouters
  *
  * - `bridge`: its own address under its host name; names are asked of the session's name server;
  * - `none`: as bridge without an address; resolv.conf is the host's, for what it is worth;
- * - `host`: the host's files;
- * - `container:…`: the files of that container, whose address is known by now.
+ * - `host`: the host's files; what it reaches on this machine is its own loopback;
+ * - `container:…`: the files of that container, whose address and gateway are known by now.
  */
 export function networkIdentity(options: CompleteContainerOptions, facts: SessionFacts, id: string): NetworkIdentity {
   const { network, uts, domainname } = options
@@ -27,17 +27,19 @@ export function networkIdentity(options: CompleteContainerOptions, facts: Sessio
     return {
       hostname: ownName,
       domainname,
-      hosts: hostsFile(facts.hosts, options),
+      hosts: hostsFile(facts.hosts, options).replaceAll('@GATEWAY@', '127.0.0.1'),
       resolvConf: resolvConf(options, facts),
     }
   }
   if (network !== 'bridge' && network !== 'none') {
-    const { identity, address } = facts.container(network.slice('container:'.length))
+    const { identity, address, gateway } = facts.container(network.slice('container:'.length))
+    const filled = (text: string) =>
+      text.replaceAll('@ADDRESS@', address || '127.0.0.1').replaceAll('@GATEWAY@', gateway || '127.0.0.1')
     return {
       hostname: options.hostname ?? (uts === 'host' ? facts.hostname : identity.hostname),
       domainname: domainname ?? identity.domainname,
-      hosts: hostsFile(identity.hosts.replaceAll('@ADDRESS@', address || '127.0.0.1'), options),
-      resolvConf: identity.resolvConf,
+      hosts: filled(hostsFile(identity.hosts, options)),
+      resolvConf: filled(identity.resolvConf),
     }
   }
   const fullName = domainname === undefined ? ownName : `${ownName}.${domainname}`

@@ -244,6 +244,9 @@ function planDevices(options: CompleteContainerOptions, facts: SessionFacts): st
       rules.push(`allow ${device.type} ${device.major}:${device.minor} ${permissions}`)
     }
   }
+  const deviceRules = options.privileged ? [] : ['device-rules', [...new Set(rules)].join('\n')]
+  // What is mounted there has them, as runc sees it; and what is made in it would be made at its source.
+  if (options.mounts.some(({ type, target: at }) => at === '/dev' && type !== 'tmpfs')) return deviceRules
   return [
     ...pairs(
       'device',
@@ -255,7 +258,7 @@ function planDevices(options: CompleteContainerOptions, facts: SessionFacts): st
       'link',
       DEFAULT_LINKS.map(([to, path]) => `${to}:${path}`),
     ),
-    ...(options.privileged ? [] : ['device-rules', [...new Set(rules)].join('\n')]),
+    ...deviceRules,
   ]
 }
 

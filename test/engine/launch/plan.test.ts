@@ -14,6 +14,7 @@ const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 const OTHER: JoinedContainer = {
   id: OTHER_ID,
   address: '10.83.4.7',
+  gateway: '10.83.4.1',
   identity: {
     hostname: 'other',
     domainname: undefined,
@@ -48,7 +49,7 @@ const FACTS: SessionFacts = {
   hostDevices: (path) => HOST_DEVICES[path] ?? [],
   container(reference) {
     if (reference === 'other' || reference === OTHER_ID) return OTHER
-    if (reference === ID) return { id: ID, address: '', identity: { ...OTHER.identity, hostname: 'me' } }
+    if (reference === ID) return { id: ID, address: '', gateway: '', identity: { ...OTHER.identity, hostname: 'me' } }
     throw new MayflyError('NO_SUCH_CONTAINER', `there is no container ${reference}`)
   },
   network(reference) {
@@ -442,7 +443,7 @@ describe('the network of a plan', () => {
     const plan = launch({ network: 'container:other' })
     expect(valuesOf(plan, 'net')).toEqual([`container:${OTHER_ID}`])
     expect(fileOf(plan, '/etc/hosts')).toBe('127.0.0.1\tlocalhost\n10.83.4.7\tother\n')
-    expect(fileOf(plan, '/etc/resolv.conf')).toBe('nameserver @GATEWAY@\n')
+    expect(fileOf(plan, '/etc/resolv.conf')).toBe('nameserver 10.83.4.1\n')
     expect(valuesOf(plan, 'hostname')).toEqual(['other'])
     expect(plan.identity.hosts).toBe('127.0.0.1\tlocalhost\n10.83.4.7\tother\n')
   })
