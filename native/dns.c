@@ -95,9 +95,9 @@ static bool has_way_out(struct in_addr asker)
 	return !slot && network && !network->internal;
 }
 
-static enum verdict judge(const uint8_t *query, size_t size, struct in_addr asker, uint8_t *answer, size_t *answer_size)
+static enum verdict judge(const uint8_t *query, size_t size, struct in_addr asker, uint8_t *answer, size_t room, size_t *answer_size)
 {
-	enum verdict verdict = names_answer(query, size, asker, answer, answer_size);
+	enum verdict verdict = names_answer(query, size, asker, answer, room, answer_size);
 	if (verdict != DNS_FORWARD || has_way_out(asker))
 		return verdict;
 	*answer_size = names_refuse(query, size, NXDOMAIN, answer);
@@ -262,7 +262,7 @@ static void datagrams_ready(struct watch *w, uint32_t events)
 	for (int i = 0; i < got; i++) {
 		uint8_t answer[DNS_ANSWER_SIZE];
 		size_t size;
-		enum verdict verdict = judge((uint8_t *)list[i].bytes, list[i].size, list[i].from.v4.sin_addr, answer, &size);
+		enum verdict verdict = judge((uint8_t *)list[i].bytes, list[i].size, list[i].from.v4.sin_addr, answer, DNS_DATAGRAM, &size);
 		if (verdict == DNS_ANSWERED)
 			sendto(server->datagrams_fd, answer, size, MSG_NOSIGNAL, &list[i].from.any, sizeof(list[i].from.v4));
 		else if (verdict == DNS_FORWARD)
@@ -292,9 +292,10 @@ static void stream_end(struct stream *s, bool close_client)
 /* false: the connection is not worth keeping. */
 static bool stream_answer(struct stream *s, const uint8_t *answer, size_t size)
 {
-	uint8_t message[2 + DNS_ANSWER_SIZE] = {(uint8_t)(size >> 8), (uint8_t)size};
-	memcpy(message + 2, answer, size);
-	return send(s->fd, message, size + 2, MSG_NOSIGNAL) == (ssize_t)(size + 2);
+	uint8_t length[2] = {(uint8_t)(size >> 8), (uint8_t)size};
+	struct iovec parts[2] = {{length, 2}, {(void *)answer, size}};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+	return sendmsg(s->fd, &message, MSG_NOSIGNAL) == (ssize_t)(size + 2);
 }
 
 static void dial_ready(struct watch *w, uint32_t events)
@@ -361,9 +362,9 @@ static void stream_ready(struct watch *w, uint32_t events)
 		}
 		if (s->size < 2 + length)
 			return;
-		uint8_t answer[DNS_ANSWER_SIZE];
+		static uint8_t answer[DNS_STREAM];
 		size_t size = 0;
-		enum verdict verdict = judge(s->bytes + 2, length, s->container, answer, &size);
+		enum verdict verdict = judge(s->bytes + 2, length, s->container, answer, DNS_STREAM, &size);
 		if (verdict == DNS_FORWARD) {
 			loop_forget(&s->watch);
 			dial(s);

@@ -12,9 +12,7 @@
 #include <strings.h>
 #include "ip.h"
 
-enum { HEADER = 12, NAME_MOST = 255, ANSWERS_MOST = 16, TTL_S = 1 };
-/* What every client takes over UDP (RFC 1035, 4.2.1). The next answer begins with another record, so none is left out for ever. */
-enum { PLAIN_MOST = 512, RECORD = 12 };
+enum { HEADER = 12, NAME_MOST = 255, TTL_S = 1, RECORD = 12, TRUNCATED = 0x02 /* of the third byte */ };
 enum { TYPE_A = 1, TYPE_PTR = 12, TYPE_AAAA = 28, CLASS_IN = 1, NXDOMAIN = 3, FORMERR = 1 };
 
 struct name {
@@ -141,8 +139,6 @@ size_t names_refuse(const uint8_t *query, size_t size, unsigned code, uint8_t an
 /* A record whose name is the question's (a pointer to offset 12). */
 static size_t add_record(uint8_t *answer, size_t at, unsigned type, const void *data, size_t size)
 {
-	if (size + 12 > DNS_ANSWER_SIZE - at)
-		return at;
 	uint8_t *to = answer + at;
 	to = write_u16(to, 0xc00c);
 	to = write_u16(to, type);
@@ -256,7 +252,7 @@ static bool has_record(const struct name *name, unsigned type)
 /* All addresses of the wanted family that have the name on this network, beginning with another one each time. 0: there is none of any. The name
  * exists, with an empty answer for what it does not have: a client asks for AAAA, too, and must not take "no such name" for its answer to
  * both. */
-static size_t answer_name(const uint8_t *query, size_t question, const char *text, const struct network *network, uint8_t *answer)
+static size_t answer_name(const uint8_t *query, size_t question, const char *text, const struct network *network, uint8_t *answer, size_t room)
 {
 	static unsigned turn;
 	unsigned type = read_u16(query + question - 4), count = 0, seen = 0;
@@ -276,7 +272,11 @@ static size_t answer_name(const uint8_t *query, size_t question, const char *tex
 				continue;
 			bool is_before = seen++ < first;
 			size_t size = type == TYPE_A ? sizeof(name->address) : sizeof(name->v6);
-			if (is_before == (round == 1) && read_u16(answer + 6) < ANSWERS_MOST && at + RECORD + size <= PLAIN_MOST)
+			if (is_before != (round == 1))
+				continue;
+			if (at + RECORD + size > room)
+				answer[2] |= TRUNCATED; /* the client asks again over TCP; one that does not hears of the others by and by */
+			else
 				at = type == TYPE_A ? add_record(answer, at, type, &name->address, size) : add_record(answer, at, type, &name->v6, size);
 		}
 	return at;
@@ -301,7 +301,7 @@ static size_t answer_host(const uint8_t *query, size_t question, const char *tex
 	return 0;
 }
 
-enum verdict names_answer(const uint8_t *query, size_t size, struct in_addr asker, uint8_t answer[DNS_ANSWER_SIZE], size_t *answer_size)
+enum verdict names_answer(const uint8_t *query, size_t size, struct in_addr asker, uint8_t *answer, size_t room, size_t *answer_size)
 {
 	char text[NAME_MOST + 1];
 	/* QR set: an answer. Answering answers would let two servers talk for ever. */
@@ -331,7 +331,7 @@ enum verdict names_answer(const uint8_t *query, size_t size, struct in_addr aske
 	struct asker all = asker_of(asker);
 	size_t at = 0;
 	for (const struct network *network; !at && (network = next_network(&all));)
-		at = answer_name(query, question, text, network, answer);
+		at = answer_name(query, question, text, network, answer, room);
 	*answer_size = at ? at : answer_host(query, question, text, asker, answer);
 	return *answer_size ? DNS_ANSWERED : DNS_FORWARD;
 }

@@ -200,10 +200,10 @@ void dns_unserve(struct network *);
 
 /* What the name server makes of a query (without the length that TCP puts before it). */
 enum verdict { DNS_IGNORE, DNS_ANSWERED, DNS_FORWARD };
-enum { DNS_ANSWER_SIZE = 1024 };
-/* Touches nothing but the table of names, and takes any bytes. asker: who hears of its own networks only. answer is filled when
- * DNS_ANSWERED. */
-enum verdict names_answer(const uint8_t *query, size_t size, struct in_addr asker, uint8_t answer[DNS_ANSWER_SIZE], size_t *answer_size);
+enum { DNS_ANSWER_SIZE = 1024 /* of any that is not a list of addresses */, DNS_DATAGRAM = 512 /* RFC 1035, 4.2.1 */, DNS_STREAM = 32768 };
+/* Touches nothing but the table of names, and takes any bytes. asker: who hears of its own networks only. answer has DNS_ANSWER_SIZE
+ * bytes at least, and is filled when DNS_ANSWERED: with as many addresses as fit into room, marked as truncated if there are more. */
+enum verdict names_answer(const uint8_t *query, size_t size, struct in_addr asker, uint8_t *answer, size_t room, size_t *answer_size);
 /* The query's header and question with an error code (2 SERVFAIL, 3 NXDOMAIN); 0 if the query has no sound question. */
 size_t names_refuse(const uint8_t *query, size_t size, unsigned code, uint8_t answer[DNS_ANSWER_SIZE]);
 /* Bytes of header and question; 0 if malformed. */

@@ -466,7 +466,7 @@ export class GenericContainer implements TestContainer {
 
   /**
    * Most that it may write to its root file system, in bytes: more is `no space left on device`. What it writes is in memory then, and
-   * counts there. Volumes and mounts have no such limit.
+   * counts there, also in what the image declares as volumes. Named volumes and mounts have no such limit.
    */
   withDiskQuota(bytes: number): this {
     return this.withLimits({ diskBytes: positive(bytes, 'diskQuota') })

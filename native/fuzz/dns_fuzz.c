@@ -108,7 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(query, data, size);
 	for (size_t i = 0; i < sizeof(askers) / sizeof(*askers); i++) {
 		length = 0;
-		if (names_answer(query, size, ip(askers[i]), answer, &length) == DNS_ANSWERED)
+		if (names_answer(query, size, ip(askers[i]), answer, DNS_DATAGRAM, &length) == DNS_ANSWERED)
 			look_at(query, size, answer, length);
 	}
 	length = names_refuse(query, size, 2, answer);

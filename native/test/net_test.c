@@ -983,9 +983,23 @@ static void test_names(struct net_slot *slot)
 	expect_equal(run(ns, ask, &q), 1);
 	expect_equal(board->counter, 0xcb007105);
 
+	/* Of more than fit into a datagram the client is told that there are more, and gets them over TCP. */
+	static uint8_t long_answer[DNS_STREAM];
+	static const uint8_t pool[] = {0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4, 'p', 'o', 'o', 'l', 0, 0, 1, 0, 1};
+	size_t size;
+	for (uint32_t i = 0; i < 60; i++)
+		expect(names_add(slot, "pool", (struct in_addr){htonl((ip & 0xffffff00) + i)}, NULL) == 0);
+	expect_equal(names_answer(pool, sizeof(pool), mine, long_answer, DNS_DATAGRAM, &size), DNS_ANSWERED);
+	expect_equal(long_answer[2] & 2, 2);
+	expect_equal(long_answer[7], (DNS_DATAGRAM - sizeof(pool)) / 16);
+	expect_equal(names_answer(pool, sizeof(pool), mine, long_answer, DNS_STREAM, &size), DNS_ANSWERED);
+	expect_equal(long_answer[2] & 2, 0);
+	expect_equal(long_answer[7], 60);
+	expect_equal(size, sizeof(pool) + 60 * 16);
+	names_remove(slot);
+
 	/* Any bytes at all. */
 	uint8_t query[300], answer[DNS_ANSWER_SIZE];
-	size_t size;
 	bool sound = true;
 	srandom(7);
 	for (int i = 0; i < 200000; i++) {
@@ -993,11 +1007,11 @@ static void test_names(struct net_slot *slot)
 		for (size_t k = 0; k < length; k++)
 			query[k] = (uint8_t)(random() & (k < 6 ? 1 : 7));
 		size = 0;
-		sound = sound && (names_answer(query, length, (struct in_addr){0}, answer, &size) != DNS_ANSWERED || (size >= 12 && size <= DNS_ANSWER_SIZE));
+		sound = sound && (names_answer(query, length, (struct in_addr){0}, answer, DNS_DATAGRAM, &size) != DNS_ANSWERED || (size >= 12 && size <= DNS_ANSWER_SIZE));
 	}
 	expect(sound);
 	static const uint8_t endless[] = {0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 0x0c, 0, 1, 0, 1};
-	expect_equal(names_answer(endless, sizeof(endless), (struct in_addr){0}, answer, &size), DNS_ANSWERED);
+	expect_equal(names_answer(endless, sizeof(endless), (struct in_addr){0}, answer, DNS_DATAGRAM, &size), DNS_ANSWERED);
 	expect_equal(answer[3] & 15, 1);
 }
 

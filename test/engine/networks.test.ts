@@ -107,6 +107,19 @@ describe.skipIf(why)('the networks of an engine', () => {
     expect(error).toMatchObject({ code: 'NETWORK_IN_USE', message: expect.stringContaining('both') })
   })
 
+  test('answer an alias of many containers with all of them over TCP', async () => {
+    await engine.networks.create({ name: 'crowd' })
+    const place = { networks: [{ network: 'crowd', aliases: ['pool'] }] }
+    const many = await Promise.all(Array.from({ length: 40 }, () => start(place)))
+    const gateway = engine.networks.get('crowd').gateway
+    const query = '\\0\\26\\0\\0\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\4pool\\0\\0\\1\\0\\1'
+    const script = `(printf '${query}'; sleep 1) | busybox nc ${gateway} 53 | busybox hexdump -v -e '1/1 "%02x"'`
+    const answer = await run(many[0]!, 'sh', '-c', script)
+    const found = answer.match(/c00c00010001.{8}0004(.{8})/g)!.map((record) => record.slice(-8))
+    const expected = many.map(({ address }) => Buffer.from(address.split('.').map(Number)).toString('hex'))
+    expect(found.sort()).toEqual(expected.sort())
+  })
+
   test('answer an alias of several containers with all of them, in turn', async () => {
     await engine.networks.create({ name: 'one' })
     const attached = { networks: [{ network: 'one', aliases: ['web'] }] }
