@@ -123,6 +123,7 @@ const signal = optional(abortSignal)
 const stopShape = sparse({ timeout, remove: optional(boolean), removeVolumes: optional(boolean), signal })
 const snapshotShape = sparse({ timeout, signal })
 const restartShape = sparse({ timeout, signal })
+const signalShape = sparse({ signal })
 const execShape = sparse({
   workingDir: optional(string),
   user: optional(string),
@@ -265,7 +266,8 @@ export class StartedTestContainer implements AsyncDisposable {
    * Back to the files of its last `snapshot()`, else to those that it was started with: prepared state, snapshot or image. Everything
    * since is thrown away. Id, name and ports stay; connections are cut. Resolves when it is ready again.
    */
-  async reset({ signal = new AbortController().signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
+  async reset(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    const { signal = new AbortController().signal } = signalShape(options, 'reset')
     this.running.requireUsable('reset')
     await resetContainer(this.running, signal)
   }
@@ -346,7 +348,8 @@ export class StartedTestContainer implements AsyncDisposable {
   }
 
   /** How it ends, or has ended. The signal ends the wait, not the container. */
-  async wait({ signal }: { readonly signal?: AbortSignal } = {}): Promise<ExitFacts> {
+  async wait(options: { readonly signal?: AbortSignal } = {}): Promise<ExitFacts> {
+    const { signal } = signalShape(options, 'wait')
     this.running.requireUsable('wait for')
     return this.running.container.wait(signal ? { signal } : {})
   }
@@ -378,7 +381,8 @@ export class StartedTestContainer implements AsyncDisposable {
   }
 
   /** Runs its health check now. Throws WAIT_IMPOSSIBLE when it has none. */
-  async checkHealth({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Health> {
+  async checkHealth(options: { readonly signal?: AbortSignal } = {}): Promise<Health> {
+    const { signal } = signalShape(options, 'checkHealth')
     const { running } = this
     running.requireUsable('check the health of')
     const { healthCheck } = running

@@ -52,6 +52,7 @@ export class EmbeddedContainer implements BackendContainer {
 
   async stop({ timeoutMs, signal }: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<void> {
     if (this.#container.state === 'created' || this.#container.state === 'removed') return
+    signal?.throwIfAborted()
     await unlessAborted(this.#container.stop(timeoutMs === undefined ? {} : { timeoutMs }), signal)
   }
 
@@ -68,8 +69,9 @@ export class EmbeddedContainer implements BackendContainer {
     return this.#container.unpause()
   }
 
-  restart({ timeoutMs, signal }: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<void> {
-    return unlessAborted(this.#container.restart(timeoutMs === undefined ? {} : { timeoutMs }), signal)
+  async restart({ timeoutMs, signal }: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<void> {
+    signal?.throwIfAborted()
+    await unlessAborted(this.#container.restart(timeoutMs === undefined ? {} : { timeoutMs }), signal)
   }
 
   impair({ latency, jitter, ...rest }: NetworkFaultRequest): Promise<BackendFault> {
@@ -209,6 +211,7 @@ export class EmbeddedContainer implements BackendContainer {
     readonly prepare?: () => Promise<void>
     readonly signal?: AbortSignal
   }): Promise<void> {
+    signal?.throwIfAborted()
     await unlessAborted(this.#container.reset(prepare), signal)
   }
 

@@ -337,6 +337,12 @@ describe.skipIf(why)('a start that cannot be', () => {
       message: expect.stringMatching(/tag\?/),
     })
     await expect(started.commit({} as never)).rejects.toMatchObject({ field: 'commit.repo' })
+    for (const call of ['reset', 'wait', 'checkHealth'] as const) {
+      await expect(started[call]({ signal: wrong(5) })).rejects.toMatchObject({ field: `${call}.signal` })
+      await expect(started[call]({ singal: 5 } as object)).rejects.toMatchObject({
+        message: expect.stringMatching(/signal\?/),
+      })
+    }
     await expect(started.exec('true', { workdir: '/' } as object)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
     await expect(started.logs({ tial: 5 } as object)).rejects.toMatchObject({
       message: expect.stringMatching(/tail\?/),

@@ -363,6 +363,19 @@ describe.skipIf(why)('a started container', () => {
     await expect(container.copyArchiveFromContainer('/nowhere')).rejects.toEqual(code('PATH_NOT_FOUND'))
   })
 
+  test('is neither restarted nor reset where the signal came before', async () => {
+    await using container = await sleeper.start()
+    const { startedAt } = await container.inspect()
+    const reason = new Error('given up')
+    const signal = AbortSignal.abort(reason)
+
+    await expect(container.restart({ signal })).rejects.toBe(reason)
+    await expect(container.reset({ signal })).rejects.toBe(reason)
+
+    await container.exec('true')
+    expect((await container.inspect()).startedAt).toEqual(startedAt)
+  })
+
   test('restarts under the same port, and is ready again', async () => {
     await using container = await httpd.start()
     const port = container.getMappedPort(80)
