@@ -47,13 +47,14 @@ export class EmbeddedContainer implements BackendContainer {
 
   async start({ signal }: WithSignal = {}): Promise<void> {
     signal?.throwIfAborted()
-    await this.#container.start()
+    await this.#container.start(signal ? { signal } : {})
   }
 
   async stop({ timeoutMs, signal }: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<void> {
     if (this.#container.state === 'created' || this.#container.state === 'removed') return
     signal?.throwIfAborted()
-    await unlessAborted(this.#container.stop(timeoutMs === undefined ? {} : { timeoutMs }), signal)
+    const turn = signal ? { signal } : {}
+    await unlessAborted(this.#container.stop(timeoutMs === undefined ? {} : { timeoutMs }, turn), signal)
   }
 
   kill(signal: string | number): Promise<void> {
@@ -71,7 +72,8 @@ export class EmbeddedContainer implements BackendContainer {
 
   async restart({ timeoutMs, signal }: { readonly timeoutMs?: number; readonly signal?: AbortSignal }): Promise<void> {
     signal?.throwIfAborted()
-    await unlessAborted(this.#container.restart(timeoutMs === undefined ? {} : { timeoutMs }), signal)
+    const turn = signal ? { signal } : {}
+    await unlessAborted(this.#container.restart(timeoutMs === undefined ? {} : { timeoutMs }, turn), signal)
   }
 
   impair({ latency, jitter, ...rest }: NetworkFaultRequest): Promise<BackendFault> {
@@ -212,7 +214,7 @@ export class EmbeddedContainer implements BackendContainer {
     readonly signal?: AbortSignal
   }): Promise<void> {
     signal?.throwIfAborted()
-    await unlessAborted(this.#container.reset(prepare), signal)
+    await unlessAborted(this.#container.reset(prepare, signal ? { signal } : {}), signal)
   }
 
   /** For the backend that it is of. @internal */

@@ -5,7 +5,7 @@ import { type ByteSource, receiveArchive, sendArchive } from './archive.js'
 import type { Bulk } from './bulk.js'
 import type { CommitOptions } from './commit.js'
 import type { EngineContext } from './context.js'
-import type { WaitOptions } from './deadline.js'
+import { type WaitOptions, waitUntil } from './deadline.js'
 import { MayflyError } from './errors.js'
 import {
   type ExecBufferedOptions,
@@ -48,6 +48,15 @@ export interface StopOptions {
   readonly timeoutMs?: number
 }
 
+/** How long something waits for a start, stop, restart, snapshot or reset of the same container that was called before. */
+export interface TurnOptions {
+  /** Ends that wait with its reason. What has begun goes on. */
+  readonly signal?: AbortSignal
+}
+
+/** What kills at once is over by then, so that a stop comes after it, not into it. */
+const LEAST_TURN_MS = 1_000
+
 /** How long a copy may take. */
 export interface CopyOptions {
   /** Gives up with its reason. What was copied in until then stays. */
@@ -80,6 +89,9 @@ export interface Attachment {
 
 /**
  * A container: made by `Engine.create`, or made and started by `Engine.start`.
+ *
+ * A start, stop, restart, snapshot or reset waits for those that were called before. A stop that would wait for longer than its time of grace
+ * kills; `kill` and `remove` wait for nothing.
  *
  * @example
  * await using container = await engine.start({ rootfs: { directory: '/srv/rootfs' }, command: ['sleep', '60'] })
@@ -168,14 +180,50 @@ export class Container implements AsyncDisposable {
    *
    * Throws CONTAINER_RUNNING, and what is wrong with its options as far as only a start can tell.
    */
-  async start(): Promise<void> {
+  async start(turn: TurnOptions = {}): Promise<void> {
+    await this.#inTurn(turn, async () => {
+      const life = this.#life
+      if (life.isRunning) {
+        throw new MayflyError('CONTAINER_RUNNING', `Cannot start "${life.name}": it is ${life.state}`, {
+          container: life.name,
+        })
+      }
+      await this.#launch(() => this.#context.emit(life, { type: 'start' }))
+    })
+  }
+
+  /** Runs the work when what was called before is over. Rejects when the wait ends before, by its options or since the session has ended. */
+  async #inTurn<T>(wait: WaitOptions, work: () => Promise<T>): Promise<T> {
     const life = this.#life
-    if (life.isRunning) {
-      throw new MayflyError('CONTAINER_RUNNING', `Cannot start "${life.name}": it is ${life.state}`, {
-        container: life.name,
-      })
+    const before = life.turns
+    let finish = () => {}
+    const own = new Promise<void>((resolve) => {
+      finish = resolve
+    })
+    const turns = before ? before.then(() => own) : own
+    life.turns = turns
+    void turns.then(() => {
+      if (life.turns === turns) life.turns = undefined
+    })
+    try {
+      if (before) await this.#isOver(before, wait)
+      return await work()
+    } finally {
+      finish()
     }
-    await this.#launch(() => this.#context.emit(life, { type: 'start' }))
+  }
+
+  /** There is nothing to wait for where the container is being removed: the work itself says so. */
+  async #isOver(before: Promise<void>, { signal, ...rest }: WaitOptions): Promise<void> {
+    const life = this.#life
+    if (life.removal) return
+    const options = { timeoutMs: Number.POSITIVE_INFINITY, ...rest, signal: this.#untilRemoved(signal) }
+    const message = `"${life.name}" is being started or ended`
+    const timedOut = () => new MayflyError('TIMEOUT', message, { container: life.name })
+    await waitUntil<void>(options, timedOut, (resolve, reject) => {
+      before.then(resolve)
+      return life.watch({ failed: reject })
+    })
   }
 
   /** `begun` is called with the reply, before anything that the warden says after it is read: events keep their order. */
@@ -213,23 +261,40 @@ export class Container implements AsyncDisposable {
    *
    * Resolves to how it ended; at once when it had ended before.
    */
-  async stop(options: StopOptions = {}): Promise<ContainerExit> {
+  async stop(options: StopOptions = {}, { signal }: TurnOptions = {}): Promise<ContainerExit> {
     const life = this.#life
-    const exit = await this.#end(options)
+    const { graceMs } = this.#stopRequest(options)
+    const timeoutMs = graceMs === -1 ? Number.POSITIVE_INFINITY : Math.max(graceMs, LEAST_TURN_MS)
+    let hasTurn = false
+    const exit = await this.#inTurn({ timeoutMs, ...(signal ? { signal } : {}) }, () => {
+      hasTurn = true
+      return this.#end(options)
+    }).catch((error) => {
+      signal?.throwIfAborted()
+      if (hasTurn) throw error
+      return this.#end({ ...options, timeoutMs: 0 })
+    })
     this.#context.emit(life, { type: 'stop' })
     if (!life.isRestarting) await life.removal
     return exit
   }
 
-  async #end({ signal, timeoutMs }: StopOptions): Promise<ContainerExit> {
-    const life = this.#life
-    const number = signal === undefined ? life.options.stopSignal : parseSignal(signal, 'signal')
-    const grace = timeoutMs ?? life.options.stopTimeoutMs
-    if (!Number.isFinite(grace) || (grace < 0 && grace !== -1)) {
+  /** Throws `RangeError` for what is no signal or no time. */
+  #stopRequest({ signal, timeoutMs }: StopOptions): { readonly number: number; readonly graceMs: number } {
+    const { stopSignal, stopTimeoutMs } = this.#life.options
+    const number = signal === undefined ? stopSignal : parseSignal(signal, 'signal')
+    const graceMs = timeoutMs ?? stopTimeoutMs
+    if (!Number.isFinite(graceMs) || (graceMs < 0 && graceMs !== -1)) {
       throw new RangeError(`timeoutMs must be a number of milliseconds from 0 on, or -1, not ${timeoutMs}`)
     }
+    return { number, graceMs }
+  }
+
+  async #end(options: StopOptions): Promise<ContainerExit> {
+    const life = this.#life
+    const { number, graceMs } = this.#stopRequest(options)
     if (life.isRunning) {
-      const words = ['id', life.id, 'signal', String(number), 'grace', String(Math.round(grace))]
+      const words = ['id', life.id, 'signal', String(number), 'grace', String(Math.round(graceMs))]
       const reply = await this.#context.session.request('stop', words)
       // It may have ended by itself in the meantime.
       if (!reply.ok && life.isRunning) throw refusalError(reply, { verb: 'stop', container: life.name })
@@ -312,16 +377,26 @@ export class Container implements AsyncDisposable {
   }
 
   /** Stops it, if it runs, and starts it again: same id, name, files and address; published ports stay open. */
-  async restart(options: StopOptions = {}): Promise<void> {
+  async restart(options: StopOptions = {}, turn: TurnOptions = {}): Promise<void> {
+    const life = this.#life
+    await this.#inTurn(turn, () =>
+      this.#asRestart(async () => {
+        if (life.isRunning) await this.#end(options)
+        await this.#launch(() => {})
+      }),
+    )
+    this.#context.emit(life, { type: 'restart' })
+  }
+
+  /** An exit in the course of the work removes nothing. */
+  async #asRestart<T>(work: () => Promise<T>): Promise<T> {
     const life = this.#life
     life.isRestarting = true
     try {
-      if (life.isRunning) await this.#end(options)
-      await this.#launch(() => {})
+      return await work()
     } finally {
       life.isRestarting = false
     }
-    this.#context.emit(life, { type: 'restart' })
   }
 
   /**
@@ -341,15 +416,14 @@ export class Container implements AsyncDisposable {
     const life = this.#life
     requireKeepable(life)
     requireRenewable(life, 'keep the state of')
-    const wasRunning = life.isRunning
-    life.isRestarting = true
-    try {
-      const snapshot = await this.#whileEnded({ timeoutMs }, () => takeSnapshot(this.#context, life))
-      if (wasRunning) await this.#launch(() => {})
-      return snapshot
-    } finally {
-      life.isRestarting = false
-    }
+    return this.#inTurn(signal ? { signal } : {}, () =>
+      this.#asRestart(async () => {
+        const wasRunning = life.isRunning
+        const snapshot = await this.#whileEnded({ timeoutMs }, () => takeSnapshot(this.#context, life))
+        if (wasRunning) await this.#launch(() => {})
+        return snapshot
+      }),
+    )
   }
 
   /**
@@ -358,19 +432,18 @@ export class Container implements AsyncDisposable {
    *
    * Throws NOT_SUPPORTED, before it is killed, for a container among the host's processes (`pid: 'host'`).
    *
-   * @param prepare is called before it starts
+   * @param prepare is called before it starts; it must not wait for a start, stop, restart, snapshot or reset of the same container
    */
-  async reset(prepare?: () => Promise<void>): Promise<void> {
+  async reset(prepare?: () => Promise<void>, turn: TurnOptions = {}): Promise<void> {
     const life = this.#life
     requireRenewable(life, 'reset')
-    life.isRestarting = true
-    try {
-      await this.#whileEnded({ signal: 'SIGKILL', timeoutMs: 0 }, () => renew(this.#context, life, life.layers))
-      await prepare?.()
-      await this.#launch(() => {})
-    } finally {
-      life.isRestarting = false
-    }
+    await this.#inTurn(turn, () =>
+      this.#asRestart(async () => {
+        await this.#whileEnded({ signal: 'SIGKILL', timeoutMs: 0 }, () => renew(this.#context, life, life.layers))
+        await prepare?.()
+        await this.#launch(() => {})
+      }),
+    )
     this.#context.emit(life, { type: 'restart' })
   }
 

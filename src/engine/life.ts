@@ -66,6 +66,8 @@ export class Life {
   isRun = false
   /** While set, an exit is part of a restart and removes nothing. */
   isRestarting = false
+  /** Settles when all is over that was called until now and starts or ends it: one such work waits for the other. */
+  turns: Promise<void> | undefined
   /** Directories that it stands on, uppermost first. */
   layers: readonly string[] = []
   /** Its options as they were given. */

@@ -114,6 +114,46 @@ describe.skipIf(obstacle())('a snapshot', () => {
     expect(await run(container, 'ls / /etc | grep -e ^x -e passwd')).toBe('passwd\n')
   })
 
+  test('waits for the restart or reset that was called before, as these do', async () => {
+    await using container = await ready()
+    await run(container, 'echo kept > /root/file')
+    const timeoutMs = 20 // a program that has only begun ignores the stop signal
+    const snapshot = () => container.snapshot({ timeoutMs })
+    const restart = () => container.restart({ timeoutMs })
+    const reset = () => container.reset()
+
+    const works = [snapshot, snapshot, reset, restart, reset, reset, restart, restart, snapshot]
+    await Promise.all(works.map((work) => work()))
+
+    expect(await run(container, 'cat /root/file')).toBe('kept\n')
+  })
+
+  test('that waits for its turn is given up by its signal, and by a removal', async () => {
+    const container = await ready()
+    const stuck = container.reset(() => new Promise(() => {}))
+    const controller = new AbortController()
+    const snapshot = container.snapshot({ signal: controller.signal })
+    const restart = expect(container.restart()).rejects.toMatchObject({ code: 'NO_SUCH_CONTAINER' })
+    stuck.catch(() => {})
+    controller.abort(new Error('given up'))
+    await expect(snapshot).rejects.toThrow('given up')
+
+    await container.stop({ timeoutMs: 0 }) // a reset that hangs holds up neither
+    await container.remove({ force: true })
+
+    await restart
+  })
+
+  test('and a reset or restart do not undo a stop that was called after them', async () => {
+    await using container = await engine.start({ image: IMAGE, command: SLEEP, remove: false })
+
+    const works = [container.snapshot({ timeoutMs: 20 }), container.reset(), container.restart({ timeoutMs: 20 })]
+    await Promise.all([...works, container.stop({ timeoutMs: 0 })])
+
+    expect(container.state).toBe('exited')
+    await container.start()
+  })
+
   test('keeps its port while many clients try during resets', async () => {
     const serve = ['sh', '-c', 'trap "exit 0" TERM; echo up; httpd -f -p 80 -h /root & wait']
     await using container = await engine.start({ image: IMAGE, command: serve, ports: [80] })
