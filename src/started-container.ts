@@ -237,7 +237,8 @@ export class StartedTestContainer implements AsyncDisposable {
 
   /**
    * Keeps its files as they are, for `start({ from })` of a definition and for `reset()`. It is stopped for that and started again: data that is
-   * still in memory is written, connections are cut, and files are not copied, so their size does not matter.
+   * still in memory is written, connections are cut, and files are not copied, so their size does not matter. Aborted while it is being stopped,
+   * it is killed and started again.
    *
    * Throws NOT_SUPPORTED, before it is stopped, where memory or directories of the host are mounted, and with a disk quota
    * (`withDiskQuota`), which has all that is written in memory: what lies there cannot be kept.

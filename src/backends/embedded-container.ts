@@ -202,7 +202,7 @@ export class EmbeddedContainer implements BackendContainer {
   }
 
   async keepState({ timeoutMs, stay, signal }: KeepStateOptions): Promise<BackendState> {
-    if (!stay) await this.#container.stop({ timeoutMs })
+    if (!stay) await this.stop({ timeoutMs, ...(signal ? { signal } : {}) })
     return this.#container.snapshot({ timeoutMs, ...(signal ? { signal } : {}) })
   }
 

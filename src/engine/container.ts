@@ -5,7 +5,7 @@ import { type ByteSource, receiveArchive, sendArchive } from './archive.js'
 import type { Bulk } from './bulk.js'
 import type { CommitOptions } from './commit.js'
 import type { EngineContext } from './context.js'
-import { type WaitOptions, waitUntil } from './deadline.js'
+import { unlessAborted, type WaitOptions, waitUntil } from './deadline.js'
 import { MayflyError } from './errors.js'
 import {
   type ExecBufferedOptions,
@@ -290,6 +290,17 @@ export class Container implements AsyncDisposable {
     return { number, graceMs }
   }
 
+  /** As `#end`. On abort it is killed at once, and the reason is thrown when it has ended. */
+  async #endUnlessAborted(stop: StopOptions, signal: AbortSignal | undefined): Promise<ContainerExit> {
+    const end = this.#end(stop)
+    try {
+      return await unlessAborted(end, signal)
+    } catch (error) {
+      if (signal?.aborted) await this.#end({ signal: 'SIGKILL', timeoutMs: 0 })
+      throw error
+    }
+  }
+
   async #end(options: StopOptions): Promise<ContainerExit> {
     const life = this.#life
     const { number, graceMs } = this.#stopRequest(options)
@@ -404,6 +415,8 @@ export class Container implements AsyncDisposable {
    * and started again if it ran, also when keeping it fails; without a copy, so the size does not matter. What is mounted in it is not part of
    * that, but what lies in the image's volumes is.
    *
+   * Aborted while it is being stopped, it is killed and started again.
+   *
    * Throws NOT_SUPPORTED, before it is stopped, for what is written to memory (`scratch: 'memory'`, or the disk quota `limits.diskBytes`) and
    * for a container among the host's processes (`pid: 'host'`).
    *
@@ -419,7 +432,7 @@ export class Container implements AsyncDisposable {
     return this.#inTurn(signal ? { signal } : {}, () =>
       this.#asRestart(async () => {
         const wasRunning = life.isRunning
-        const snapshot = await this.#whileEnded({ timeoutMs }, () => takeSnapshot(this.#context, life))
+        const snapshot = await this.#whileEnded({ timeoutMs }, () => takeSnapshot(this.#context, life), signal)
         if (wasRunning) await this.#launch(() => {})
         return snapshot
       }),
@@ -448,11 +461,11 @@ export class Container implements AsyncDisposable {
   }
 
   /** Ends it and works on its files. To start it again is up to the caller; only where the work fails, that is done here, if it ran. */
-  async #whileEnded<T>(stop: StopOptions, work: () => Promise<T>): Promise<T> {
+  async #whileEnded<T>(stop: StopOptions, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const life = this.#life
     const wasRunning = life.isRunning
     try {
-      if (wasRunning) await this.#end(stop)
+      if (wasRunning) await this.#endUnlessAborted(stop, signal)
       return await work()
     } catch (error) {
       // Whoever is told why the work failed sees in its state whether it came up again.

@@ -5,6 +5,7 @@
  */
 
 import type { Container, ContainerContext } from './container.js'
+import { unlessAborted } from './deadline.js'
 import { MayflyError } from './errors.js'
 import type { Life } from './life.js'
 import type { ContainerOptions, Snapshot } from './options.js'
@@ -154,7 +155,8 @@ export class PreparedSnapshots {
     }
     requireKeepable(life)
     life.isRestarting = true // its exit does not remove it
-    const exit = await container.stop({ timeoutMs })
+    // Who made it removes it, by force: nothing waits for the rest of its grace time.
+    const exit = await unlessAborted(container.stop({ timeoutMs }, { signal }), signal)
     signal.throwIfAborted()
     if (exit.signal === 'SIGKILL') {
       throw new MayflyError('TIMEOUT', `"${life.name}" did not end within ${timeoutMs / 1000} s when asked to`, {

@@ -301,6 +301,30 @@ describe.skipIf(obstacle())('a snapshot', () => {
     expect(engine.prepared.find('stubborn')).toBeUndefined()
   })
 
+  test('that is given up while its container ignores the stop signal leaves that running', async () => {
+    await using container = await engine.start({ image: IMAGE, command: ['sleep', '60'] })
+    const { startedAt } = container.inspect()
+    const signal = AbortSignal.timeout(100)
+
+    await expect(container.snapshot({ signal })).rejects.toMatchObject({ name: 'TimeoutError' })
+
+    expect(container.state).toBe('running')
+    expect(container.inspect().startedAt).not.toEqual(startedAt)
+    await container.exec(['true'])
+  })
+
+  test('with a key that is given up while its container ignores the stop signal leaves nothing', async () => {
+    const stubborn = () => engine.start({ image: IMAGE, command: ['sleep', '60'] })
+    const signal = AbortSignal.timeout(100)
+
+    await expect(engine.prepared.ensure('given up', stubborn, { signal })).rejects.toMatchObject({
+      name: 'TimeoutError',
+    })
+
+    expect(engine.prepared.find('given up')).toBeUndefined()
+    expect(engine.containers()).toEqual([])
+  })
+
   test('with a key goes with prune, unless a container uses it', async () => {
     const make = () =>
       engine.start({ image: IMAGE, command: SLEEP }).then(async (made) => {
