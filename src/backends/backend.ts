@@ -422,7 +422,10 @@ export interface BackendContainer {
   copyIn(path: string, tar: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, options?: WithSignal): Promise<void>
   /** The file or tree as a tar, its entries named from the path's last component on. */
   copyOut(path: string, options?: WithSignal): AsyncIterableIterator<Uint8Array>
-  /** Stops it and keeps what it has written, for as long as the session. */
+  /**
+   * Stops it and keeps what it has written, for as long as the session. One that does not `stay` has to end by itself: throws
+   * CONTAINER_EXITED when it was killed or has failed, TIMEOUT when its time was over.
+   */
   keepState(options: KeepStateOptions): Promise<BackendState>
   /**
    * Throws away what it has written since it was made, or since the state was kept that it stands on, and starts it again, with the same

@@ -202,8 +202,9 @@ export class EmbeddedContainer implements BackendContainer {
   }
 
   async keepState({ timeoutMs, stay, signal }: KeepStateOptions): Promise<BackendState> {
-    if (!stay) await this.stop({ timeoutMs, ...(signal ? { signal } : {}) })
-    return this.#container.snapshot({ timeoutMs, ...(signal ? { signal } : {}) })
+    const options = { timeoutMs, ...(signal ? { signal } : {}) }
+    if (!stay) await this.#container.endCleanly(options)
+    return this.#container.snapshot(options)
   }
 
   async reset({

@@ -27,6 +27,7 @@ import { launchError } from './run.js'
 import { signalName } from './signals.js'
 import {
   CLEAN_STOP_MS,
+  endCleanly,
   renew,
   requireKeepable,
   requireRenewable,
@@ -437,6 +438,11 @@ export class Container implements AsyncDisposable {
         return snapshot
       }),
     )
+  }
+
+  /** Stops it for a snapshot after which it is not needed; throws CONTAINER_EXITED and TIMEOUT when that would not be whole. @internal */
+  endCleanly(options: SnapshotOptions): Promise<void> {
+    return endCleanly(this.#context, this, this.#life, options)
   }
 
   /**

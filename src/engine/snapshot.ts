@@ -7,11 +7,13 @@
 import type { Container, ContainerContext } from './container.js'
 import { unlessAborted } from './deadline.js'
 import { MayflyError } from './errors.js'
+import { describeExit } from './exit.js'
 import type { Life } from './life.js'
 import type { ContainerOptions, Snapshot } from './options.js'
 import { refusalError } from './refusal.js'
 import { removeDirectory } from './store/layer-place.js'
 import { listTree } from './tree.js'
+import { logTail } from './wait.js'
 
 export interface SnapshotOptions {
   /** Milliseconds that it is given to end by itself; -1 waits for ever. @default 60000 */
@@ -86,6 +88,35 @@ export async function takeSnapshot(context: ContainerContext, life: Life): Promi
   }
 }
 
+/**
+ * Stops it so that its files are whole. Throws CONTAINER_EXITED, with the last output, when it failed before or something else has killed it,
+ * and TIMEOUT when its time was over. On abort it may still run: whoever made it is to remove it.
+ */
+export async function endCleanly(
+  context: ContainerContext,
+  container: Container,
+  life: Life,
+  { timeoutMs = CLEAN_STOP_MS, signal }: SnapshotOptions,
+): Promise<void> {
+  const wasRunning = life.isRunning
+  const askedAt = performance.now()
+  const exit = await unlessAborted(container.stop({ timeoutMs }, signal ? { signal } : {}), signal)
+  signal?.throwIfAborted()
+  if (wasRunning ? exit.signal !== 'SIGKILL' : exit.exitCode === 0) return
+  if (wasRunning && timeoutMs !== -1 && performance.now() - askedAt >= timeoutMs) {
+    throw new MayflyError('TIMEOUT', `"${life.name}" did not end within ${timeoutMs / 1000} s when asked to`, {
+      container: life.name,
+      hint: 'its state would not be whole; give it more time, or the right stopSignal',
+    })
+  }
+  const tail = await logTail(context, life)
+  throw new MayflyError('CONTAINER_EXITED', `"${life.name}" ${describeExit(exit)} before its state was kept`, {
+    container: life.name,
+    exitCode: exit.exitCode,
+    ...(tail ? { logTail: tail } : {}),
+  })
+}
+
 /** Prepared states of the store, by key. */
 export class PreparedSnapshots {
   readonly #context: ContainerContext
@@ -109,8 +140,8 @@ export class PreparedSnapshots {
    *
    * The key has to name everything that the state depends on.
    *
-   * Throws what `make` throws, NOT_SUPPORTED for what is written to memory (`scratch: 'memory'`, or the disk quota `limits.diskBytes`), and
-   * TIMEOUT when the container does not end by itself: its files could be torn.
+   * Throws what `make` throws, NOT_SUPPORTED for what is written to memory (`scratch: 'memory'`, or the disk quota `limits.diskBytes`),
+   * CONTAINER_EXITED when the container was killed or has failed, and TIMEOUT when it does not end by itself: its files could be torn.
    *
    * @example
    * const from = await engine.prepared.ensure('postgres 17, schema 3', async (signal) => {
@@ -155,15 +186,7 @@ export class PreparedSnapshots {
     }
     requireKeepable(life)
     life.isRestarting = true // its exit does not remove it
-    // Who made it removes it, by force: nothing waits for the rest of its grace time.
-    const exit = await unlessAborted(container.stop({ timeoutMs }, { signal }), signal)
-    signal.throwIfAborted()
-    if (exit.signal === 'SIGKILL') {
-      throw new MayflyError('TIMEOUT', `"${life.name}" did not end within ${timeoutMs / 1000} s when asked to`, {
-        container: life.name,
-        hint: 'its state would not be whole; give it more time, or the right stopSignal',
-      })
-    }
+    await endCleanly(this.#context, container, life, { timeoutMs, signal })
     const below = life.layers
     const { empty } = await keepWritten(this.#context, life, target)
     return { below, sizeBytes: empty ? 0 : await this.#sizeOf(`${target}/tree`, signal) }

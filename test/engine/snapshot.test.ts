@@ -325,6 +325,28 @@ describe.skipIf(obstacle())('a snapshot', () => {
     expect(engine.containers()).toEqual([])
   })
 
+  test('with a key is not kept of a container that was killed or has failed, which is told with its last output', async () => {
+    const killed = async (signal: AbortSignal) => {
+      const container = await engine.start({ image: IMAGE, command: SLEEP }, { signal })
+      await run(container, 'true')
+      await container.kill()
+      await container.wait()
+      return container
+    }
+    const failed = async () => {
+      const container = await engine.start({ image: IMAGE, command: ['sh', '-c', 'echo broken; exit 3'] })
+      await container.wait()
+      return container
+    }
+    await expect(engine.prepared.ensure('killed', killed)).rejects.toMatchObject({
+      code: 'CONTAINER_EXITED',
+      exitCode: 137,
+      logTail: 'up',
+    })
+    await expect(engine.prepared.ensure('failed', failed)).rejects.toMatchObject({ exitCode: 3, logTail: 'broken' })
+    expect([engine.prepared.find('killed'), engine.prepared.find('failed')]).toEqual([undefined, undefined])
+  })
+
   test('with a key goes with prune, unless a container uses it', async () => {
     const make = () =>
       engine.start({ image: IMAGE, command: SLEEP }).then(async (made) => {

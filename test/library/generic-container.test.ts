@@ -363,6 +363,24 @@ describe.skipIf(why)('a started container', () => {
     await expect(container.copyArchiveFromContainer('/nowhere')).rejects.toEqual(code('PATH_NOT_FOUND'))
   })
 
+  test('keeps no prepared state where a migration has killed it, and says so each time', async () => {
+    let calls = 0
+    const kill = async (container: StartedTestContainer) => {
+      calls++
+      await container.kill()
+    }
+    const definition = sh('trap "exit 0" TERM; echo up; touch /up; while true; do sleep 0.02; done')
+      .withWaitStrategy(Wait.forFile('/up'))
+      .withMigrations(kill)
+
+    for (const call of [1, 2]) {
+      await expect(definition.start()).rejects.toEqual(
+        code('CONTAINER_EXITED', { exitCode: 137, logTail: expect.stringContaining('up') }),
+      )
+      expect(calls).toBe(call)
+    }
+  })
+
   test('is neither restarted nor reset where the signal came before', async () => {
     await using container = await sleeper.start()
     const { startedAt } = await container.inspect()
