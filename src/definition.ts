@@ -3,7 +3,7 @@
 import type { Readable } from 'node:stream'
 import type { ContainerMount, ContainerSpec, HealthCheck, NetworkAttachment } from './backends/backend.js'
 import { type Copies, type CopyToContainerOptions, NO_COPIES } from './copy.js'
-import { refuse } from './engine/launch/check.js'
+import { anything, type Check, list, record, refuse, sparse, string } from './engine/launch/check.js'
 import type { PublishedPort, ResourceLimits, SeccompProfile, Ulimit } from './engine/options.js'
 import type { Hooks } from './hooks.js'
 import type { ImageSubstitution } from './image-substitution.js'
@@ -219,6 +219,57 @@ export function toSpec(
   }
   const present = Object.entries(known).filter(([, value]) => value !== undefined)
   return Object.freeze(Object.fromEntries(present)) as unknown as ContainerSpec
+}
+
+const specShape = sparse({
+  image: string,
+  platform: anything,
+  name: anything,
+  command: anything,
+  entrypoint: anything,
+  env: record(string, anything),
+  labels: record(string, anything),
+  user: anything,
+  groups: anything,
+  workdir: anything,
+  hostname: anything,
+  domainname: anything,
+  tty: anything,
+  stdin: anything,
+  ports: list(anything),
+  mounts: list(anything),
+  networks: list(anything),
+  aliases: anything,
+  volumesFrom: anything,
+  networkMode: anything,
+  extraHosts: record(string, anything),
+  dns: anything,
+  dnsSearch: anything,
+  dnsOptions: anything,
+  privileged: anything,
+  capAdd: anything,
+  capDrop: anything,
+  seccomp: anything,
+  noNewPrivileges: anything,
+  readonlyRootfs: anything,
+  devices: anything,
+  sysctls: anything,
+  ulimits: anything,
+  limits: anything,
+  clockOffsetMs: anything,
+  shmSizeBytes: anything,
+  init: anything,
+  stopSignal: anything,
+  stopTimeoutMs: anything,
+  ipc: anything,
+  pid: anything,
+  logBytes: anything,
+} satisfies Record<keyof ContainerSpec, Check<unknown>>)
+
+/** A spec that a modifier made, as far as the backend takes it for granted: its values are the backend's to check. Throws INVALID_OPTION. */
+export function modifiedSpec(spec: ContainerSpec): ContainerSpec {
+  specShape(spec, 'createModifier')
+  return Object.freeze(spec)
 }
 
 function orAbsent<T>(list: readonly T[]): readonly T[] | undefined {

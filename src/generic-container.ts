@@ -40,14 +40,14 @@ import {
 } from './copy.js'
 import { type CreateModifier, type Definition, definitionOf, type LogConsumer, securityOptions } from './definition.js'
 import { MayflyError } from './engine/errors.js'
-import { type Check, defaulted, integer, list, optional, refuse, sparse } from './engine/launch/check.js'
+import { anything, type Check, defaulted, integer, list, optional, refuse, sparse } from './engine/launch/check.js'
 import type { PublishedPort, ResourceLimits } from './engine/options.js'
 import { GenericContainerBuilder } from './generic-container-builder.js'
 import { callHook, checkHooks, type Hooks } from './hooks.js'
 import { hostPorts } from './host-ports.js'
 import type { ImageSubstitution } from './image-substitution.js'
 import { checkMigration, type Migration, runMigrations, type SqlRunner } from './migrations.js'
-import { isSameNetwork, Network, type NetworkPlace, StartedNetwork } from './network.js'
+import { isSameNetwork, Network, type NetworkPlace, networkPlace, StartedNetwork } from './network.js'
 import { takeFromPool } from './pool.js'
 import { type PortWithOptionalBinding, portToExpose } from './ports.js'
 import type { Preparable } from './preparation-options.js'
@@ -100,8 +100,25 @@ export interface TestContainer {
 
 const GIB = 2 ** 30
 
-const anything: Check<unknown> = (value) => value
 const startOptions = sparse({ signal: optional(abortSignal), from: anything })
+const dnsOptions = sparse({ servers: optional(texts), search: optional(texts), options: optional(texts) })
+/** The values are checked with those of the whole container, at its start. */
+const limitNames = sparse({
+  memoryBytes: anything,
+  memorySwapBytes: anything,
+  memoryReservationBytes: anything,
+  cpus: anything,
+  cpuShares: anything,
+  cpusetCpus: anything,
+  cpusetMems: anything,
+  pids: anything,
+  blkioWeight: anything,
+  diskBytes: anything,
+  deviceReadBps: anything,
+  deviceWriteBps: anything,
+  deviceReadIops: anything,
+  deviceWriteIops: anything,
+} satisfies Record<keyof ResourceLimits, Check<unknown>>)
 const volumesFromOptions = sparse({ readonly: optional(flag) })
 const volumeName: Check<string> = (value, field) =>
   value instanceof StartedVolume ? value.getName() : text(value, field)
@@ -461,6 +478,7 @@ export class GenericContainer implements TestContainer {
 
   /** All limits that there are; added to those given before. */
   withLimits(limits: ResourceLimits): this {
+    limitNames(limits, 'limits')
     return this.with({ limits: { ...this.definition.limits, ...limits } })
   }
 
@@ -501,16 +519,11 @@ export class GenericContainer implements TestContainer {
    * Of a set of `shareContainers` the definition of a network will do. On a shared network, the container runs in the process that shares it, and
    * belongs to this one all the same; it cannot be on a network of this process as well.
    */
-  withNetwork(network: StartedNetwork | Network, { aliases = [], ipAddress, ipv6Address }: NetworkPlace = {}): this {
+  withNetwork(network: StartedNetwork | Network, place: NetworkPlace = {}): this {
     if (!(network instanceof StartedNetwork || network instanceof Network)) {
       refuse('network', network, 'expected a network that was started', 'await new Network().start()')
     }
-    const attachment = {
-      network,
-      aliases: texts(aliases, 'network.aliases'),
-      ...(ipAddress === undefined ? {} : { ipAddress: text(ipAddress, 'network.ipAddress') }),
-      ...(ipv6Address === undefined ? {} : { ipv6Address: text(ipv6Address, 'network.ipv6Address') }),
-    }
+    const attachment = { network, aliases: [], ...networkPlace(place, 'network') }
     const others = this.definition.networks.filter((other) => !isSameNetwork(other.network, network))
     return this.with({ networks: [...others, attachment] })
   }
@@ -535,20 +548,13 @@ export class GenericContainer implements TestContainer {
   }
 
   /** Name servers instead of the session's own, and the domains that are searched. */
-  withDns({
-    servers = [],
-    search = [],
-    options = [],
-  }: {
+  withDns(dns: {
     readonly servers?: readonly string[]
     readonly search?: readonly string[]
     readonly options?: readonly string[]
   }): this {
-    return this.with({
-      dns: texts(servers, 'dns.servers'),
-      dnsSearch: texts(search, 'dns.search'),
-      dnsOptions: texts(options, 'dns.options'),
-    })
+    const { servers = [], search = [], options = [] } = dnsOptions(dns, 'dns')
+    return this.with({ dns: servers, dnsSearch: search, dnsOptions: options })
   }
 
   /** Ports of this machine that it may reach: see `TestContainers.exposeHostPorts`. */

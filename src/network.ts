@@ -2,9 +2,9 @@
 
 import type { BackendNetwork, NetworkOptions } from './backends/backend.js'
 import { areTogether, backendUpon } from './backends/current.js'
-import { textsByName } from './checks.js'
+import { abortSignal, texts, textsByName } from './checks.js'
 import { MayflyError } from './engine/errors.js'
-import { boolean, type Check, optional, refuse, sparse, string } from './engine/launch/check.js'
+import { anything, boolean, type Check, optional, refuse, sparse, string } from './engine/launch/check.js'
 import type { StartedTestContainer } from './started-container.js'
 
 const ipv6Shape = sparse({ subnet: optional(string), gateway: optional(string), ipRange: optional(string) })
@@ -18,6 +18,7 @@ const shape = sparse({
   internal: optional(boolean),
   labels: optional(textsByName),
 }) as Check<NetworkOptions>
+const startOptions = sparse({ signal: optional(abortSignal), beside: anything })
 
 /** How a network is made. */
 export interface NetworkStartOptions {
@@ -35,6 +36,13 @@ export interface NetworkPlace {
   /** A certain address of the IPv6 subnet. @default a free one, if the network has IPv6 */
   readonly ipv6Address?: string
 }
+
+/** @internal */
+export const networkPlace: Check<NetworkPlace> = sparse({
+  aliases: optional(texts),
+  ipAddress: optional(string),
+  ipv6Address: optional(string),
+})
 
 /**
  * A network to be made.
@@ -67,7 +75,8 @@ export class Network {
    *
    * @default beside: none
    */
-  async start({ signal, beside }: NetworkStartOptions = {}): Promise<StartedNetwork> {
+  async start(options: NetworkStartOptions = {}): Promise<StartedNetwork> {
+    const { signal, beside } = startOptions(options, 'start')
     if (beside !== undefined && !(beside instanceof StartedNetwork)) {
       refuse('beside', beside, 'expected a network that was started', 'such as shared.inject().network')
     }
@@ -113,16 +122,10 @@ export class StartedNetwork implements AsyncDisposable {
    * container that has no networks of its own, and for one of this process and a network that is shared, or the reverse: start it on the
    * shared network.
    */
-  async connect(
-    container: StartedTestContainer,
-    { aliases = [], ipAddress, ipv6Address }: NetworkPlace = {},
-  ): Promise<void> {
+  async connect(container: StartedTestContainer, place: NetworkPlace = {}): Promise<void> {
+    const checked = networkPlace(place, 'network')
     this.requireBeside(container)
-    await this.network.connect(container.getId(), {
-      aliases,
-      ...(ipAddress === undefined ? {} : { ipAddress }),
-      ...(ipv6Address === undefined ? {} : { ipv6Address }),
-    })
+    await this.network.connect(container.getId(), { aliases: [], ...checked })
   }
 
   /**

@@ -1,14 +1,16 @@
 /** Several containers at once: each as soon as those that it depends on are ready. */
 
 import { abortSignal } from './checks.js'
-import { refuse } from './engine/launch/check.js'
-import type { GenericContainer, StartOptions } from './generic-container.js'
+import { optional, refuse, sparse } from './engine/launch/check.js'
+import type { GenericContainer } from './generic-container.js'
 import type { StartedTestContainer } from './started-container.js'
 
 /** What the `start()` of each of these gives. */
 type AllStarted<Containers extends readonly GenericContainer[]> = {
   -readonly [Index in keyof Containers]: Awaited<ReturnType<Containers[Index]['start']>>
 }
+
+const startAllOptions = sparse({ signal: optional(abortSignal) })
 
 /** What is not for users of a container. */
 interface Insides {
@@ -30,7 +32,7 @@ interface Insides {
  */
 export async function startAll<const Containers extends readonly GenericContainer[]>(
   containers: Containers,
-  { signal = new AbortController().signal }: StartOptions = {},
+  options: { readonly signal?: AbortSignal } = {},
 ): Promise<AllStarted<Containers>> {
   if (!Array.isArray(containers)) refuse('containers', containers, 'expected an array of definitions')
   for (const [index, container] of containers.entries()) {
@@ -39,7 +41,7 @@ export async function startAll<const Containers extends readonly GenericContaine
       refuse(`containers[${index}]`, container, 'expected the definition of a container')
     }
   }
-  abortSignal(signal, 'startAll.signal')
+  const { signal = new AbortController().signal } = startAllOptions(options, 'startAll')
   return (await startGraph(containers, signal, startAlone)) as AllStarted<Containers>
 }
 

@@ -11,7 +11,7 @@ import type {
 import { backendUpon } from './backends/current.js'
 import { isReadOnce } from './copy.js'
 import { copyArchives, copyEntries } from './copy-in.js'
-import { type Definition, toSpec, upon } from './definition.js'
+import { type Definition, modifiedSpec, toSpec, upon } from './definition.js'
 import { unlessAborted } from './engine/deadline.js'
 import { MayflyError } from './engine/errors.js'
 import { describeExit } from './engine/exit.js'
@@ -97,7 +97,7 @@ async function startOnce(
   const { reference, image } = await prepareImage(backend, definition, signal)
   const extraHosts = await hostAccess(backend, definition.hostPorts, signal)
   let spec: ContainerSpec = toSpec(definition, reference, extraHosts)
-  for (const modifier of definition.modifiers) spec = Object.freeze(await modifier(spec))
+  for (const modifier of definition.modifiers) spec = modifiedSpec(await modifier(spec))
   for (const hooks of definition.hooks) await hooks.beforeCreate?.(spec)
   const { from, own, container } = await create({ backend, definition, image, spec }, source, signal)
   return orRemoved(

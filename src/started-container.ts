@@ -19,7 +19,7 @@ import {
 } from './copy.js'
 import { copyArchives, copyEntries } from './copy-in.js'
 import { MayflyError } from './engine/errors.js'
-import { boolean, type Check, integer, list, optional, refuse, sparse, string } from './engine/launch/check.js'
+import { anything, boolean, integer, list, optional, refuse, sparse, string } from './engine/launch/check.js'
 import {
   type NetworkFaultOptions,
   type StartedFault,
@@ -118,7 +118,6 @@ export interface LogOptions {
 }
 
 const timeout = optional(integer(0))
-const anything: Check<unknown> = (value) => value
 const signal = optional(abortSignal)
 const stopShape = sparse({ timeout, remove: optional(boolean), removeVolumes: optional(boolean), signal })
 const snapshotShape = sparse({ timeout, signal })

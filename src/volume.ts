@@ -2,10 +2,11 @@
 
 import type { BackendVolume, VolumeOptions } from './backends/backend.js'
 import { currentBackend } from './backends/current.js'
-import { textsByName } from './checks.js'
+import { abortSignal, textsByName } from './checks.js'
 import { type Check, optional, sparse, string } from './engine/launch/check.js'
 
 const shape = sparse({ name: optional(string), labels: optional(textsByName) }) as Check<VolumeOptions>
+const startOptions = sparse({ signal: optional(abortSignal) })
 
 /**
  * A volume to be made.
@@ -27,9 +28,10 @@ export class Volume {
   /**
    * Makes it. One that is there already, perhaps made by another process, is mounted by its name instead: see `withVolumes`.
    *
-   * Throws NAME_TAKEN, and INVALID_OPTION for the name.
+   * Throws NAME_TAKEN, and INVALID_OPTION.
    */
-  async start({ signal }: { readonly signal?: AbortSignal } = {}): Promise<StartedVolume> {
+  async start(options: { readonly signal?: AbortSignal } = {}): Promise<StartedVolume> {
+    const { signal } = startOptions(options, 'start')
     const backend = await currentBackend()
     return new StartedVolume(await backend.createVolume(this.#options, signal ? { signal } : {}))
   }

@@ -147,6 +147,24 @@ describe('bad input', () => {
     ['headers', () => Wait.forHttp('/', 80).withHeaders(wrong(null)), { field: 'headers' }],
     ['a read timeout', () => Wait.forHttp('/', 80).withReadTimeout(wrong('1s')), { field: 'readTimeout' }],
     ['a missing command', () => Wait.forSuccessfulCommand(wrong(undefined)), { field: 'command' }],
+    ['no limits', () => container.withLimits(wrong(null)), { field: 'limits' }],
+    [
+      'a limit’s name',
+      () => container.withLimits(wrong({ memory: 2 ** 30 })),
+      { field: 'limits.memory', message: /did you mean memory/ },
+    ],
+    ['no name servers', () => container.withDns(wrong(null)), { field: 'dns' }],
+    [
+      'an unknown key of name servers',
+      () => container.withDns(wrong({ server: ['10.0.0.1'] })),
+      { field: 'dns.server', message: /did you mean servers\?/ },
+    ],
+    ['no place on a network', () => container.withNetwork(new Network(), wrong(null)), { field: 'network' }],
+    [
+      'an unknown key of a place on a network',
+      () => container.withNetwork(new Network(), wrong({ alias: ['db'] })),
+      { field: 'network.alias', message: /did you mean aliases\?/ },
+    ],
     ['reuse', () => container.withReuse(), { code: 'NOT_SUPPORTED' }],
   ])('is told at once: %s', (_what, work, { code = 'INVALID_OPTION', field, message }) => {
     const error = caught(work)
@@ -167,6 +185,16 @@ describe('bad input', () => {
       /did you mean deleteOnExit\?/,
     ],
     ['one of several', () => startAll(wrong<GenericContainer[]>([container, 'web'])), 'containers[1]'],
+    [
+      'a name of a start of several',
+      () => startAll([container], wrong({ sginal: 1 })),
+      'startAll.sginal',
+      /mean signal\?/,
+    ],
+    ['where several begin', () => startAll([container], wrong({ from: 1 })), 'startAll.from'],
+    ['a name of a network’s start', () => new Network().start(wrong({ sginal: 1 })), 'start.sginal', /mean signal\?/],
+    ['a name of a volume’s start', () => new Volume().start(wrong({ sginal: 1 })), 'start.sginal', /mean signal\?/],
+    ['a signal of a volume’s start', () => new Volume().start(wrong({ signal: 'soon' })), 'start.signal'],
     ['no list', () => startAll(wrong<GenericContainer[]>(container)), 'containers'],
   ])('is told by a rejection: %s', async (_what, work, field, message = /expected|no such option/) => {
     await expect(work()).rejects.toMatchObject({
@@ -302,6 +330,14 @@ describe.skipIf(why)('a start that cannot be', () => {
   test('tells what a modifier did wrong', async () => {
     const odd = sleeper.withCreateModifier((spec) => ({ ...spec, sysctls: { 'kernel.panic': '1' } }))
     expect(await failing(odd)).toMatchObject({ code: 'SYSCTL_REFUSED', field: 'sysctls.kernel.panic' })
+    const unknown = sleeper.withCreateModifier((spec) => ({ ...spec, enviroment: {} }))
+    expect(await failing(unknown)).toMatchObject({
+      code: 'INVALID_OPTION',
+      field: 'createModifier.enviroment',
+      message: expect.stringContaining('there is no such option'),
+    })
+    const missing = sleeper.withCreateModifier(({ mounts: _mounts, ...spec }) => wrong(spec))
+    expect(await failing(missing)).toMatchObject({ code: 'INVALID_OPTION', field: 'createModifier.mounts' })
   })
 
   test('tells of a user that nobody knows', async () => {

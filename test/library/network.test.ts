@@ -25,6 +25,7 @@ describe.skipIf(obstacle())('a network', () => {
     await using without = await sleeper.withNetworkMode('none').start()
     const ipAddress = on.getIpAddress(network.getName())
     await expect(network.connect(on)).rejects.toMatchObject({ code: 'NETWORK_CONNECTED' })
+    await expect(network.connect(off, { alias: ['db'] } as object)).rejects.toMatchObject({ field: 'network.alias' })
     await expect(network.connect(off, { ipAddress })).rejects.toMatchObject({ code: 'ADDRESS_IN_USE' })
     await expect(network.connect(off, { ipAddress: '10.214.0.1' })).rejects.toMatchObject({ code: 'INVALID_OPTION' })
     await expect(network.connect(without)).rejects.toMatchObject({ code: 'NOT_SUPPORTED' })

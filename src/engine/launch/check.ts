@@ -42,6 +42,9 @@ export function member(field: string, key: string): string {
 export const boolean: Check<boolean> = (value, field) =>
   typeof value === 'boolean' ? value : refuse(field, value, 'expected true or false')
 
+/** For what is checked elsewhere. */
+export const anything: Check<unknown> = (value) => value
+
 /** Any string; a NUL byte would end it early on the other side of a system call. */
 export const string: Check<string> = (value, field) => {
   if (typeof value !== 'string') return refuse(field, value, 'expected a string')
