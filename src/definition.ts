@@ -12,7 +12,7 @@ import { NO_PREPARATION, type Preparation } from './preparation-options.js'
 import { type ImagePullPolicy, PullPolicy } from './pull-policy.js'
 import type { WaitStrategy } from './wait/strategy.js'
 
-/** Changes the spec of a container just before it is made. Gets it frozen, gives another one. */
+/** Changes the spec of a container just before it is made. Gets it frozen, gives another one. One that throws fails the start with HOOK_FAILED. */
 export type CreateModifier = (spec: ContainerSpec) => ContainerSpec | Promise<ContainerSpec>
 
 /** Gets the output of a container, from its first byte on. */
@@ -268,6 +268,8 @@ const specShape = sparse({
 
 /** A spec that a modifier made, as far as the backend takes it for granted: its values are the backend's to check. Throws INVALID_OPTION. */
 export function modifiedSpec(spec: ContainerSpec): ContainerSpec {
+  const how = 'give a spec back, such as ({ ...spec, domainname })'
+  if (spec === undefined) refuse('createModifier', spec, 'expected the spec that it returns', how)
   specShape(spec, 'createModifier')
   return Object.freeze(spec)
 }

@@ -5,7 +5,7 @@ import { MayflyError } from './engine/errors.js'
 import { nearest, refuse } from './engine/launch/check.js'
 import type { StartedTestContainer } from './started-container.js'
 
-/** Each is awaited. One that throws fails the start, or is thrown by `stop()` when the container is gone. */
+/** Each is awaited. One that throws fails the start with HOOK_FAILED, or is thrown by `stop()` when the container is gone. */
 export interface Hooks {
   /** Before it is made; the spec is final. */
   readonly beforeCreate?: (spec: ContainerSpec) => unknown
@@ -43,15 +43,20 @@ export function checkHooks(hooks: Hooks): Hooks {
   return Object.freeze({ ...hooks })
 }
 
-/** Calls one. What is not an error of ours is thrown as HOOK_FAILED with the hook's name; an abort as it is. */
-export async function callHook(name: string, container: string, hook: () => unknown): Promise<void> {
+/** Of which container it is, by name; by its image while there is none and nobody has given it a name. */
+type Owner = string | { readonly name: string | undefined; readonly image: string }
+
+/** Calls one, for what it gives. What is not an error of ours is thrown as HOOK_FAILED with the hook's name; an abort as it is. */
+export async function callHook<T>(name: string, owner: Owner, hook: () => T): Promise<Awaited<T>> {
   try {
-    await hook()
+    return await hook()
   } catch (error) {
     const isAbort = error instanceof Error && /^(Abort|Timeout)Error$/.test(error.name)
     if (error instanceof MayflyError || isAbort) throw error
     const said = error instanceof Error ? error.message : String(error)
-    const message = `"${container}": its hook ${name} threw: ${said}`
-    throw new MayflyError('HOOK_FAILED', message, { container, value: name }, { cause: error })
+    const { name: container, image } = typeof owner === 'string' ? { name: owner, image: owner } : owner
+    const message = `"${container ?? image}": its hook ${name} threw: ${said}`
+    const facts = { value: name, ...(container === undefined ? {} : { container }) }
+    throw new MayflyError('HOOK_FAILED', message, facts, { cause: error })
   }
 }

@@ -1,9 +1,11 @@
 /** Other images instead of those that are named: a mirror, a copy of the company's, a smaller one. */
 
 import { checkReference } from './checks.js'
+import type { Definition } from './definition.js'
 import { MayflyError } from './engine/errors.js'
+import { callHook } from './hooks.js'
 
-/** Gets and gives references such as `postgres:17`. */
+/** Gets and gives references such as `postgres:17`. One that throws fails the start with HOOK_FAILED. */
 export type ImageSubstitution = (reference: string) => string | Promise<string>
 
 let global: ImageSubstitution | undefined
@@ -26,9 +28,11 @@ export function substituteImages(substitution: ImageSubstitution | undefined): v
   global = substitution
 }
 
-/** Throws INVALID_REFERENCE for what the functions make of it. */
-export async function substituteImage(reference: string, own: ImageSubstitution | undefined): Promise<string> {
+/** Throws INVALID_REFERENCE for what the functions make of it, and HOOK_FAILED for what they throw. */
+export async function substituteImage(definition: Definition): Promise<string> {
+  const { image, substitution: own } = definition
   const substitution = own ?? global
-  if (!substitution) return reference
-  return checkReference(await substitution(reference), 'substituted image')
+  if (!substitution) return image
+  const name = own ? 'imageSubstitution' : 'substituteImages'
+  return checkReference(await callHook(name, definition, () => substitution(image)), 'substituted image')
 }

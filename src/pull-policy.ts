@@ -10,7 +10,7 @@ export interface LocalImage {
 
 /** Decides whether an image that is here already is fetched again. One that is not here always is, but for `'never'`. */
 export interface ImagePullPolicy {
-  /** Gets what is here, if there is something. */
+  /** Gets what is here, if there is something. One that throws fails the start with HOOK_FAILED. */
   shouldPull(image?: LocalImage): boolean | 'never'
 }
 

@@ -97,8 +97,11 @@ async function startOnce(
   const { reference, image } = await prepareImage(backend, definition, signal)
   const extraHosts = await hostAccess(backend, definition.hostPorts, signal)
   let spec: ContainerSpec = toSpec(definition, reference, extraHosts)
-  for (const modifier of definition.modifiers) spec = modifiedSpec(await modifier(spec))
-  for (const hooks of definition.hooks) await hooks.beforeCreate?.(spec)
+  for (const modifier of definition.modifiers) {
+    const given = spec
+    spec = modifiedSpec(await callHook('createModifier', definition, () => modifier(given)))
+  }
+  for (const hooks of definition.hooks) await callHook('beforeCreate', definition, () => hooks.beforeCreate?.(spec))
   const { from, own, container } = await create({ backend, definition, image, spec }, source, signal)
   return orRemoved(
     container,
@@ -259,13 +262,13 @@ async function prepareImage(
   definition: Definition,
   signal: AbortSignal,
 ): Promise<{ reference: string; image: ImageFacts }> {
-  const { isBuilt, platform, pullPolicy, substitution } = definition
-  const reference = isBuilt ? definition.image : await substituteImage(definition.image, substitution)
+  const { isBuilt, platform, pullPolicy } = definition
+  const reference = isBuilt ? definition.image : await substituteImage(definition)
   const control = { signal, ...(platform === undefined ? {} : { platform }) }
   if (isBuilt) return { reference, image: await backend.ensureImage(reference, { pull: 'never', ...control }) }
   // Only a policy that looks at its argument needs to know what is here.
   const local = pullPolicy.shouldPull.length > 0 ? await backend.findImage(reference, platform) : undefined
-  const decision = pullPolicy.shouldPull(local)
+  const decision = await callHook('shouldPull', definition, () => pullPolicy.shouldPull(local))
   const pull = decision === 'never' ? 'never' : decision ? 'always' : 'missing'
   return { reference, image: await backend.ensureImage(reference, { pull, ...control }) }
 }

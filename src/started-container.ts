@@ -1,6 +1,7 @@
 /** A container that was started. */
 
 import type { Readable } from 'node:stream'
+import { types } from 'node:util'
 import type { BackendContainer, ContainerStatus, ExitFacts, Inspection, ResourceUsage } from './backends/backend.js'
 import { abortSignal, checkReference } from './checks.js'
 import { readContainerFile } from './container-file.js'
@@ -19,7 +20,17 @@ import {
 } from './copy.js'
 import { copyArchives, copyEntries } from './copy-in.js'
 import { MayflyError } from './engine/errors.js'
-import { anything, boolean, integer, list, optional, refuse, sparse, string } from './engine/launch/check.js'
+import {
+  anything,
+  boolean,
+  type Check,
+  integer,
+  list,
+  optional,
+  refuse,
+  sparse,
+  string,
+} from './engine/launch/check.js'
 import {
   type NetworkFaultOptions,
   type StartedFault,
@@ -123,15 +134,25 @@ const stopShape = sparse({ timeout, remove: optional(boolean), removeVolumes: op
 const snapshotShape = sparse({ timeout, signal })
 const restartShape = sparse({ timeout, signal })
 const signalShape = sparse({ signal })
+const input: Check<string | Uint8Array> = (value, field) =>
+  typeof value === 'string' || types.isUint8Array(value)
+    ? value
+    : refuse(field, value, 'expected a string or a Uint8Array')
+const instant: Check<Date> = (value, field) => {
+  const date = typeof value === 'number' ? new Date(value * 1000) : value
+  return types.isDate(date) && !Number.isNaN(date.getTime())
+    ? date
+    : refuse(field, value, 'expected a Date, or seconds since the epoch')
+}
 const execShape = sparse({
   workingDir: optional(string),
   user: optional(string),
   env: anything,
-  input: anything,
+  input: optional(input),
   signal,
 })
 const logShape = sparse({
-  since: anything,
+  since: optional(instant),
   tail: optional(integer(0)),
   stdout: optional(boolean),
   stderr: optional(boolean),
@@ -533,10 +554,8 @@ export class StartedTestContainer implements AsyncDisposable {
    * log.on('data', (text) => console.log(text))
    */
   async logs(options: LogOptions = {}): Promise<Readable> {
-    const { since, follow = true, ...rest } = logShape(options, 'logs') as LogOptions
-    const from = typeof since === 'number' ? new Date(since * 1000) : since
-    const log = this.running.container.logs({ ...rest, follow, background: true, ...(from ? { since: from } : {}) })
-    return new LogStream(log)
+    const { follow = true, ...rest } = logShape(options, 'logs')
+    return new LogStream(this.running.container.logs({ ...rest, follow, background: true }))
   }
 
   /** What it has printed on stdout so far. */

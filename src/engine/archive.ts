@@ -3,6 +3,7 @@
 import type { Bulk } from './bulk.js'
 import { Channel } from './channel.js'
 import { MayflyError } from './errors.js'
+import { bytes } from './launch/check.js'
 import { type Attempt, refusalError } from './refusal.js'
 import type { Session } from './session.js'
 import type { Refusal, Reply } from './wire.js'
@@ -53,8 +54,7 @@ export async function sendArchive(
         Promise.resolve(pieces.next()).then(resolve, reject)
       })
       if (isSettled || !next || next.done) break
-      const piece: unknown = next.value
-      if (!(piece instanceof Uint8Array)) throw new TypeError(`An archive is made of Uint8Array, not ${typeof piece}`)
+      const piece = bytes(next.value, 'archive')
       await new Promise<void>((done) => {
         wake = done
         connection.write(piece, done)

@@ -84,7 +84,7 @@ export type ErrorCode =
   | 'VOLUME_IN_USE' // a container mounts it, perhaps one of another process
   | 'STORE_FAILED' // a file of the store cannot be used; errno says why
   | 'QUERY_FAILED' // a client program in a fixture's container refused what it was told; the message has its output
-  | 'HOOK_FAILED' // a function of the user's threw at a turn of a container's life; value is the hook's name, cause what it threw
+  | 'HOOK_FAILED' // a function of the user's threw: a hook, a create modifier …; value is its name, cause what it threw
   | 'SETUP_MISSING' // a test runner's global setup, which was to start shared containers, did not run
 
 /** The facts that an error of the engine carries; which are set depends on the code. */

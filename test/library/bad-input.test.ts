@@ -7,6 +7,7 @@ import {
   Network,
   PullPolicy,
   startAll,
+  substituteImages,
   TestContainers,
   Volume,
   Wait,
@@ -340,6 +341,44 @@ describe.skipIf(why)('a start that cannot be', () => {
     expect(await failing(missing)).toMatchObject({ code: 'INVALID_OPTION', field: 'createModifier.mounts' })
   })
 
+  test('asks a modifier that gives nothing for its spec', async () => {
+    const empty = sleeper.withCreateModifier(() => wrong(undefined))
+    expect(await failing(empty)).toMatchObject({
+      code: 'INVALID_OPTION',
+      field: 'createModifier',
+      hint: expect.stringContaining('...spec'),
+    })
+  })
+
+  test.each<[string, (work: () => never) => GenericContainer]>([
+    ['beforeCreate', (beforeCreate) => sleeper.withHooks({ beforeCreate })],
+    ['createModifier', (modifier) => sleeper.withCreateModifier(modifier)],
+    ['imageSubstitution', (substitution) => sleeper.withImageSubstitution(substitution)],
+    ['shouldPull', (shouldPull) => sleeper.withPullPolicy({ shouldPull })],
+  ])('names what threw before there was a container, and whose it is: %s', async (value, define) => {
+    const cause = new Error('not today')
+    const definition = define(() => {
+      throw cause
+    })
+    const named = await failing(definition.withName('early'))
+    expect(named).toMatchObject({ code: 'HOOK_FAILED', container: 'early', value, cause })
+    expect(named.message).toBe(`"early": its hook ${value} threw: not today`)
+    const unnamed = await failing(definition)
+    expect(unnamed.message).toContain(`"${IMAGE}"`)
+    expect(unnamed).not.toHaveProperty('container')
+  })
+
+  test('names the substitution of the whole process when that throws', async () => {
+    substituteImages(() => {
+      throw new Error('no mirror')
+    })
+    try {
+      expect(await failing(sleeper)).toMatchObject({ code: 'HOOK_FAILED', value: 'substituteImages' })
+    } finally {
+      substituteImages(undefined)
+    }
+  })
+
   test('tells of a user that nobody knows', async () => {
     expect(await failing(sleeper.withUser('nobody-knows'))).toMatchObject({ code: 'USER_NOT_FOUND' })
   })
@@ -362,6 +401,28 @@ describe.skipIf(why)('a start that cannot be', () => {
     await using started = await container.withCommand(['sleep', '60']).start()
     const refusal = { code: 'INVALID_OPTION', field: 'archives[0].tar' }
     await expect(started.copyArchiveToContainer(wrong('/tmp/archive.tar'))).rejects.toMatchObject(refusal)
+    await expect(started.copyArchiveToContainer(Readable.from(['a text']), '/')).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      field: 'archive',
+      value: 'string',
+    })
+  })
+
+  test('is told for an input and a time that are none', async () => {
+    await using started = await sleeper.start()
+    await expect(started.exec(['cat'], { input: wrong(5) })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      field: 'exec.input',
+      value: 5,
+    })
+    for (const since of ['yesterday', Number.NaN, 1e300, new Date('yesterday')]) {
+      await expect(started.logs({ since: wrong(since) })).rejects.toMatchObject({
+        code: 'INVALID_OPTION',
+        field: 'logs.since',
+        value: since,
+        message: expect.stringContaining('seconds since the epoch'),
+      })
+    }
   })
 
   test('of options that are unknown names the nearest', async () => {

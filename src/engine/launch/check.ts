@@ -52,6 +52,10 @@ export const string: Check<string> = (value, field) => {
   return value
 }
 
+/** A piece of a stream of bytes; what comes instead is somebody's data, which is not shown. */
+export const bytes: Check<Uint8Array> = (value, field) =>
+  value instanceof Uint8Array ? value : refuse(field, typeof value, 'expected a stream of Uint8Array')
+
 /** A string that is never shown. */
 export const secret: Check<string> = (value, field) => {
   if (typeof value !== 'string')

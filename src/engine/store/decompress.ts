@@ -8,6 +8,7 @@
 import { pipeline, Readable, type Transform } from 'node:stream'
 import * as zlib from 'node:zlib'
 import { MayflyError } from '../errors.js'
+import { bytes } from '../launch/check.js'
 import { zstdFrames } from './zstd-frames.js'
 
 export type Compression = 'none' | 'gzip' | 'zstd' | 'bzip2' | 'xz'
@@ -120,9 +121,7 @@ class Input implements AsyncIterableIterator<Uint8Array> {
     try {
       const next = await this.#source.next()
       if (next.done) this.#hasEnded = true
-      else if (!((next.value as unknown) instanceof Uint8Array)) {
-        throw new TypeError(`An archive is made of Uint8Array, not ${typeof next.value}`)
-      } else this.bytes += next.value.length
+      else this.bytes += bytes(next.value, 'archive').length
       return next
     } catch (error) {
       this.#hasEnded = true
