@@ -46,6 +46,14 @@ describe.skipIf(obstacle()).each([['mariadb', mariadb] as const, ['mysql', mysql
         await expect(query(db.connectionUri, 'insert into nests values (99)')).rejects.toThrow('foreign key')
         await query(db.connectionUri, 'delete from nests; delete from birds')
       }
+      for (const ms of [0, 1, 3, 10]) {
+        const givenUp = server.createDatabase({ name: 'test_again', signal: AbortSignal.timeout(ms) })
+        await givenUp.then(
+          (db) => db.drop(),
+          ({ name }) => expect(name).toBe('TimeoutError'),
+        )
+        await using _again = await server.createDatabase({ name: 'test_again' })
+      }
       const left = `select schema_name as name from information_schema.schemata where schema_name like 'test\\_%'`
       expect(await query(server.getConnectionUri(true), left)).toEqual([])
       await expect(server.createDatabase({ template: 'nowhere' })).rejects.toMatchObject({ code: 'QUERY_FAILED' })

@@ -385,4 +385,23 @@ describe.skipIf(obstacle())('a prepared state', () => {
     await using after = await server.createDatabase()
     expect(await query(after.connectionUri, 'select name from birds')).toEqual([{ name: 'wren' }])
   })
+
+  test('gives up a database when it is told to, at once, and drops what came of it', async () => {
+    await using server = await fresh.start()
+    const guest = new pg.Client({ connectionString: server.connectionUri })
+    guest.on('error', () => {}) // the server may go first
+    await guest.connect()
+    const begun = performance.now()
+    // Postgres waits 5 s for the guest to leave the template.
+    const givenUp = server.createDatabase({ name: 'again', signal: AbortSignal.timeout(500) })
+    await expect(givenUp).rejects.toMatchObject({ name: 'TimeoutError' })
+    expect(performance.now() - begun).toBeLessThan(3_000)
+    await guest.end()
+    await using again = await server.createDatabase({ name: 'again' })
+    expect(await query(again.connectionUri, 'select 1 as one')).toEqual([{ one: 1 }])
+    await expect(server.createDatabase({ signal: 'soon' } as never)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      field: 'signal',
+    })
+  })
 })
