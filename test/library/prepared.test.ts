@@ -1,7 +1,7 @@
 /** Prepared states, snapshots, resets, pools and databases from a template, with a real Postgres. */
 
 import { randomBytes } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
@@ -20,7 +20,6 @@ import { bundleScenario, startScenario } from '../support/scenario.js'
 import { SERVICE_HOME } from '../support/service-images.js'
 import { temporaryDirectory } from '../support/temporary.js'
 
-const STATES = join(SERVICE_HOME, 'cache', 'prepared')
 const INITIALISED = 'PostgreSQL init process complete'
 
 describe.skipIf(obstacle())('a prepared state', () => {
@@ -161,13 +160,13 @@ describe.skipIf(obstacle())('a prepared state', () => {
     await writeFile(join(migrations, '1.sql'), 'create table birds (name text);')
     await writeFile(join(migrations, '2.sql'), "insert into birds values ('wren');\ninsert into fish values (1);")
     const definition = fresh.withMigrations(migrations)
-    const before = readdirSync(STATES)
-    await expect(definition.start()).rejects.toMatchObject({
-      code: 'MIGRATION_FAILED',
-      file: join(migrations, '2.sql'),
-      logTail: expect.stringContaining('relation "fish" does not exist'),
-    })
-    expect(readdirSync(STATES)).toEqual(before)
+    // Again, for had a state been kept, the second would begin with it.
+    for (let i = 0; i < 2; i++)
+      await expect(definition.start()).rejects.toMatchObject({
+        code: 'MIGRATION_FAILED',
+        file: join(migrations, '2.sql'),
+        logTail: expect.stringContaining('relation "fish" does not exist'),
+      })
 
     await writeFile(join(migrations, '2.sql'), "insert into birds values ('wren');")
     await using db = await definition.start()
@@ -202,13 +201,11 @@ describe.skipIf(obstacle())('a prepared state', () => {
     const marker = join(directory, 'killed')
     const key = randomBytes(8).toString('hex')
     await bundleScenario(new URL('./prepared.scenario.ts', import.meta.url).pathname, script)
-    const before = readdirSync(STATES)
     const env = { MAYFLY_WARDEN: wardenProgram() }
     const scenario = startScenario([process.execPath, script, SERVICE_HOME, world.image, key, marker, 'hang'], env)
     await expect.poll(() => existsSync(marker), { timeout: 20_000 }).toBe(true) // the migration hangs
     process.kill(scenario.pid, 'SIGKILL')
     await scenario.ended
-    expect(readdirSync(STATES)).toEqual(before)
 
     const again = startScenario([process.execPath, script, SERVICE_HOME, world.image, key, marker], env)
     expect(await again.fact()).toEqual({ output: '1\n' })
