@@ -49,7 +49,7 @@
 #define MAYFLY_SELF "/proc/self/exe" /* what is PID 1 of containers that want one; a sanitized build needs libraries they do not have */
 #endif
 
-enum { CONTROL_FD = 3, SOCKET_PATH_MAX = 107, YOUNG_SECONDS = 60, END_SECONDS = 5 };
+enum { CONTROL_FD = 3, SOCKET_PATH_MAX = 107, YOUNG_SECONDS = 60, END_SECONDS = 30 };
 
 static struct {
 	const char *home, *id, *resolvers;
