@@ -4,7 +4,7 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -59,9 +59,17 @@ export async function expectNothingLeft(territory: Territory, before: Leftovers,
       now[kind].filter((line) => !before[kind].includes(line) && !ignore(line)).map((line) => `${kind}: ${line}`),
     )
     if (left.length === 0) return
-    if (isLate) throw new Error(`Left behind after ${Math.round(withinMs)} ms:\n  ${left.join('\n  ')}`)
+    if (isLate)
+      throw new Error(`Left behind after ${Math.round(withinMs)} ms:\n  ${left.map(withContents).join('\n  ')}`)
     await sleep(20)
   }
+}
+
+/** What still lies in a directory says why nobody could remove it. */
+function withContents(line: string): string {
+  const path = /^session: (.*)$/.exec(line)?.[1]
+  if (path === undefined || !existsSync(path)) return line
+  return `${line}: ${readdirSync(path, { recursive: true, encoding: 'utf8' }).slice(0, 20).join(' ')}`
 }
 
 /** A file of /proc whose process may be gone, or in the act of dying. */
