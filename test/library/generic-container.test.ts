@@ -369,8 +369,9 @@ describe.skipIf(why)('a started container', () => {
       calls++
       await container.kill()
     }
-    const definition = sh('trap "exit 0" TERM; echo up; touch /up; while true; do sleep 0.02; done')
-      .withWaitStrategy(Wait.forFile('/up'))
+    // In memory, and so not in the files that it begins with: those are kept of one that was up without a migration.
+    const definition = sh('trap "exit 0" TERM; echo up; touch /dev/shm/up; while true; do sleep 0.02; done')
+      .withWaitStrategy(Wait.forFile('/dev/shm/up'))
       .withMigrations(kill)
 
     for (const call of [1, 2]) {
